@@ -1,0 +1,80 @@
+#pragma once
+
+#include <magpie/core/strand.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+// What `co_await x` means in a magpie task. There are four kinds of x:
+//   an operation   a leaf by itself: told where it is awaited, and used in place
+//   `x.operation()`  gives an operation (join handles)
+//   `x.awaiter()`    gives an awaiter that starts a child coroutine (tasks)
+//   anything else    a standard awaitable: resumed through a coroutine of ours (R6)
+
+namespace magpie::detail {
+
+template <class A>
+concept leaf_operation = std::derived_from<std::remove_cvref_t<A>, leaf>;
+
+template <class A>
+concept gives_operation = !leaf_operation<A> && requires(A&& a) {
+    { std::forward<A>(a).operation() } -> leaf_operation;
+};
+
+template <class A>
+concept gives_awaiter = !leaf_operation<A> && requires(A&& a) { std::forward<A>(a).awaiter(); };
+
+template <class A>
+concept own_awaitable = leaf_operation<A> || gives_operation<A> || gives_awaiter<A>;
+
+class leaf_access {
+public:
+    static void place(leaf& l, branch& b) noexcept { l.branch_ = &b; }
+    static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
+};
+
+/// An operation made for one `co_await`.
+template <class Operation>
+class placed_operation {
+public:
+    template <class Source>
+    placed_operation(Source&& source, branch& b) : operation_(std::forward<Source>(source).operation()) {
+        leaf_access::place(operation_, b);
+    }
+    placed_operation(const placed_operation&) = delete;
+
+    bool await_ready() noexcept { return operation_.await_ready(); }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        return operation_.await_suspend(h);
+    }
+    decltype(auto) await_resume() { return operation_.await_resume(); }
+
+private:
+    Operation operation_;
+};
+
+template <class A>
+class foreign_awaitable; // foreign.hpp
+
+template <class A>
+decltype(auto) await_transform(branch& b, A&& awaitable) {
+    if constexpr (leaf_operation<A>) {
+        leaf_access::place(awaitable, b);
+        return std::forward<A>(awaitable);
+    } else if constexpr (gives_operation<A>) {
+        return placed_operation<decltype(std::forward<A>(awaitable).operation())>(
+            std::forward<A>(awaitable), b);
+    } else if constexpr (gives_awaiter<A>) {
+        return std::forward<A>(awaitable).awaiter();
+    } else {
+        using foreign = foreign_awaitable<A>;
+        return placed_operation<typename foreign::operation_type>(
+            foreign(std::forward<A>(awaitable)), b);
+    }
+}
+
+} // namespace magpie::detail

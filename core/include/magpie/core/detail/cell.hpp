@@ -1,0 +1,177 @@
+#pragma once
+
+#include <magpie/core/detail/outcome.hpp>
+#include <magpie/core/detail/promise.hpp>
+#include <magpie/core/strand.hpp>
+
+#include <bit>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <string>
+#include <string_view>
+
+namespace magpie::detail {
+
+/// Where a task was spawned, and its name if it has one: one word, for most have none.
+class task_origin {
+public:
+    explicit task_origin(std::source_location where) noexcept
+        : word_(std::bit_cast<std::uintptr_t>(where)) {}
+    task_origin(std::source_location where, std::string name)
+        : word_(reinterpret_cast<std::uintptr_t>(new named{where, std::move(name)}) | 1U) {}
+    task_origin(const task_origin&) = delete;
+    task_origin& operator=(const task_origin&) = delete;
+    ~task_origin() { delete full(); }
+
+    std::source_location where() const noexcept {
+        const named* n = full();
+        return n != nullptr ? n->where : std::bit_cast<std::source_location>(word_);
+    }
+    std::string_view name() const noexcept {
+        const named* n = full();
+        return n != nullptr ? std::string_view(n->name) : std::string_view();
+    }
+
+private:
+    struct named {
+        std::source_location where;
+        std::string name;
+    };
+    static_assert(sizeof(std::source_location) == sizeof(std::uintptr_t));
+
+    named* full() const noexcept {
+        return (word_ & 1U) != 0 ? reinterpret_cast<named*>(word_ & ~std::uintptr_t{1}) : nullptr;
+    }
+
+    std::uintptr_t word_;
+};
+
+/// A spawned task: its strand, the word by which it is joined, and who it is. The result stands
+/// in `result_cell<T>`. Cells are made and freed through the frame allocator.
+class cell : public strand {
+public:
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void* operator new(std::size_t size, std::align_val_t) { return allocate_frame(size); }
+    static void operator delete(void* block, std::size_t size) noexcept {
+        deallocate_frame(block, size);
+    }
+    static void operator delete(void* block, std::size_t size, std::align_val_t) noexcept {
+        deallocate_frame(block, size);
+    }
+
+    cell* registry_previous = nullptr; ///< the executor's list of idle tasks
+    cell* registry_next = nullptr;
+    std::uint64_t id = 0; ///< given by the executor when it adopts the cell
+
+    std::source_location where() const noexcept { return origin_.where(); }
+    std::string_view name() const noexcept { return origin_.name(); }
+
+    /// Asks for the task to be dropped. Any thread that holds a reference; idempotent.
+    void abort() noexcept;
+
+    /// Takes and gives back a reference (abort handles; the task and its handle share the first).
+    void retain() noexcept;
+    void release() noexcept;
+
+    /// Ends a task that never ran and never will: its executor is closed. By `adopt` alone.
+    void refuse() noexcept;
+
+    // --- the handle's side: one thread at a time ---
+
+    bool is_finished() const noexcept;
+
+    /// The handle goes: the task runs on without it.
+    void detach() noexcept;
+
+    enum class join_state : unsigned char { pending, done, taken, occupied };
+    join_state joined() const noexcept;
+    join_state wait(leaf& l) noexcept;
+    cancel_answer withdraw(leaf& l) noexcept;
+    void mark_taken() noexcept;
+
+    virtual std::exception_ptr error() const noexcept = 0; ///< null without one
+
+    /// Ends the cell's life as a task: publishes the result. The cell may be gone afterwards.
+    void complete() noexcept;
+
+    bool is_enrolled() const noexcept { return enrolled_; }
+    void set_enrolled(bool on) noexcept { enrolled_ = on; }
+
+protected:
+    explicit cell(executor& e, std::source_location where) noexcept : strand(e), origin_(where) {}
+    cell(executor& e, std::source_location where, std::string name)
+        : strand(e), origin_(where, std::move(name)) {}
+    virtual ~cell() = default;
+
+    virtual void drop_result() = 0; // may throw what the result's destructor throws
+
+    /// What `abort` does after the flag was set. A blocking job has no turn to wake.
+    virtual void request_abort() noexcept { push_abort(); }
+
+    bool abort_requested() const noexcept override;
+
+private:
+    bool may_sleep() noexcept override;
+    void finish() noexcept override;
+    std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }
+    std::coroutine_handle<> gone() noexcept override { return std::noop_coroutine(); }
+    void report_unhandled() noexcept;
+    void drop_result_contained() noexcept;
+
+    // join_ is one of
+    //   null         open: the task has not ended, nobody waits
+    //   done()       ended; the result is final and belongs to the handle
+    //   taken()      the handle has taken the result
+    //   detached()   the handle is gone; the task frees the cell
+    //   other        the leaf that waits (R29)
+    //
+    // The task and its handle share one reference. The word says who drops it: the exchange in
+    // complete() finds detached(), or leaves done() for the handle to find.
+    //
+    // (E) end -> handle: complete() (release) pairs with joined(), wait() and detach() (acquire):
+    //     who sees the end sees the result, and every frame destroyed (R28).
+    // (L) leaf -> end: wait() (release) pairs with complete() (acquire): it wakes what was bound.
+    // (D) handle -> end: detach() (release) pairs with complete() (acquire): the end may free what
+    //     the handle's thread has last touched.
+    static void* done() noexcept;
+    static void* taken() noexcept;
+    static void* detached() noexcept;
+    atomic<void*> join_{nullptr};
+    task_origin origin_;
+
+    static constexpr std::uint32_t aborted_bit = 1U << 31;
+};
+
+template <class T>
+class result_cell : public cell {
+public:
+    outcome<T>& result() noexcept { return result_; }
+    std::exception_ptr error() const noexcept override {
+        return result_.has_error() ? result_.error() : std::exception_ptr();
+    }
+
+protected:
+    using cell::cell;
+
+    void note(std::exception_ptr e) noexcept override { result_.fail(std::move(e)); }
+    void drop_result() override { result_.reset(); }
+
+    outcome<T> result_;
+};
+
+/// The cell of a spawned coroutine.
+template <class T>
+class task_cell final : public result_cell<T> {
+public:
+    template <class... Name>
+    task_cell(executor& e, std::coroutine_handle<promise<T>> root, std::source_location where,
+              Name&&... name)
+        : result_cell<T>(e, where, std::forward<Name>(name)...) {
+        root.promise().result = &this->result_;
+        this->set_root(root.promise());
+    }
+};
+
+} // namespace magpie::detail

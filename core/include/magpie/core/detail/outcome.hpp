@@ -1,0 +1,101 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+
+#include <exception>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace magpie::detail {
+
+struct unit {};
+
+/// How a `T` is kept: references as pointers, void as a unit.
+template <class T>
+struct stored {
+    using type = T;
+};
+template <class T>
+struct stored<T&> {
+    using type = T*;
+};
+template <>
+struct stored<void> {
+    using type = unit;
+};
+template <class T>
+using stored_t = typename stored<T>::type;
+
+/// Where a result is written: nothing yet, a value, or an exception.
+template <class T>
+class outcome {
+public:
+    using value_type = stored_t<T>;
+    static_assert(alignof(value_type) <= 64, "results are aligned to 64 bytes at most: frames are");
+
+    outcome() noexcept {}
+    outcome(const outcome&) = delete;
+    outcome& operator=(const outcome&) = delete;
+    ~outcome() { reset(); }
+
+    bool empty() const noexcept { return kind_ == kind::none; }
+    bool has_error() const noexcept { return kind_ == kind::error; }
+    bool has_value() const noexcept { return kind_ == kind::value; }
+
+    template <class... Args>
+    void emplace(Args&&... args) {
+        MAGPIE_ASSERT(empty());
+        ::new (static_cast<void*>(std::addressof(value_))) value_type(std::forward<Args>(args)...);
+        kind_ = kind::value;
+    }
+
+    /// Puts an exception in place of whatever was there.
+    void fail(std::exception_ptr error) noexcept {
+        reset();
+        ::new (static_cast<void*>(std::addressof(error_))) std::exception_ptr(std::move(error));
+        kind_ = kind::error;
+    }
+
+    /// Gives the value, or throws the exception; either only once.
+    T take() {
+        if (kind_ == kind::error) [[unlikely]]
+            std::rethrow_exception(take_error());
+        MAGPIE_ASSERT(has_value());
+        if constexpr (std::is_void_v<T>)
+            return;
+        else if constexpr (std::is_lvalue_reference_v<T>)
+            return *value_;
+        else
+            return std::move(value_);
+    }
+
+    std::exception_ptr take_error() noexcept {
+        MAGPIE_ASSERT(has_error());
+        std::exception_ptr error = std::move(error_);
+        reset();
+        return error;
+    }
+
+    const std::exception_ptr& error() const noexcept { return error_; }
+
+    /// Destroys what is there. A value's destructor may throw.
+    void reset() noexcept(std::is_nothrow_destructible_v<value_type>) {
+        const kind was = std::exchange(kind_, kind::none);
+        if (was == kind::value)
+            value_.~value_type();
+        else if (was == kind::error)
+            error_.~exception_ptr();
+    }
+
+private:
+    enum class kind : unsigned char { none, value, error };
+    union {
+        value_type value_;
+        std::exception_ptr error_;
+    };
+    kind kind_ = kind::none;
+};
+
+} // namespace magpie::detail

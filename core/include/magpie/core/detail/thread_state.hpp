@@ -1,0 +1,21 @@
+#pragma once
+
+namespace magpie {
+class executor;
+class strand;
+
+namespace detail {
+
+/// What a thread knows about itself.
+struct thread_state {
+    strand* turn = nullptr;            ///< the strand whose turn this thread runs
+    magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn (runtime::enter)
+    void* worker = nullptr;            ///< the scheduler's worker that runs on this thread
+};
+
+/// The state of the calling thread. Out of line on purpose: a task moves between threads, and
+/// compilers keep the address of a thread-local over a suspension if they can see it (R41).
+thread_state& this_thread() noexcept;
+
+} // namespace detail
+} // namespace magpie

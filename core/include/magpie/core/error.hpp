@@ -1,0 +1,28 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+
+#include <boost/system/errc.hpp>
+#include <boost/system/error_code.hpp>
+#include <boost/system/result.hpp>
+
+#include <exception>
+
+namespace magpie {
+
+namespace errc = boost::system::errc;
+
+/// What `as_result` of an operation gives: the value or an error code.
+template <class T>
+using result = boost::system::result<T>;
+
+/// What `as_result` of a task or of a join handle gives: the value or the exception.
+template <class T>
+using task_result = boost::system::result<T, std::exception_ptr>;
+
+namespace detail {
+/// Throws `std::logic_error` with a sentence that says what to do. Out of line: callers stay small.
+[[noreturn]] void throw_usage_error(const char* sentence);
+} // namespace detail
+
+} // namespace magpie

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+
+namespace magpie {
+
+class strand;
+class timer_service;
+
+namespace detail {
+class cell;
+class blocking_job;
+} // namespace detail
+
+/// Where strands run: what `core` knows of a scheduler.
+///
+/// @par Thread safety
+/// Every member may be called from any thread unless it says otherwise.
+class executor {
+public:
+    /// Why a strand is queued, which decides where.
+    enum class placement : unsigned char {
+        wake,  ///< it was idle, and one of its leaves became ready
+        spawn, ///< it is new
+        yield, ///< its turn was split: behind everybody else
+    };
+
+    executor(const executor&) = delete;
+    executor& operator=(const executor&) = delete;
+
+    /// Queues a strand; its `run_turn` is then called once, on one thread.
+    virtual void schedule(strand& s, placement where) noexcept = 0;
+
+    /// Takes in a new task: gives it an id and queues it, or, when closed, destroys it unstarted.
+    virtual void adopt(detail::cell& c) noexcept = 0;
+
+    /// Called on the task's turn before it first goes idle, so that a shutdown can find it.
+    /// Returns false when the executor is closed: the task is to be dropped instead.
+    virtual bool enroll(detail::cell& c) noexcept = 0;
+
+    /// Called on the task's last turn, when its frames are gone and before its waiter is told.
+    virtual void retire(detail::cell& c) noexcept = 0;
+
+    /// Runs a job where blocking harms nobody. The default has no such place and throws.
+    virtual void run_blocking(detail::blocking_job& job);
+
+    /// The timers of this executor, null if it has none.
+    virtual timer_service* timers() noexcept { return nullptr; }
+
+    /// How many operations a turn may complete before it is split.
+    std::uint16_t budget() const noexcept { return budget_; }
+
+protected:
+    explicit executor(std::uint16_t budget = 128) noexcept : budget_(budget) {}
+    ~executor() = default;
+
+private:
+    std::uint16_t budget_;
+};
+
+} // namespace magpie

@@ -1,0 +1,273 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/executor.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+
+// The protocol everything stands on: what is scheduled (strand), what waits (leaf), and the chain
+// of frames between them (branch). The two verbs are `wake(leaf)` and `cancel(leaf)`; the one law:
+// a frame dies only when its leaf is quiet, or has surfaced.
+
+namespace magpie {
+
+class branch;
+class strand;
+
+namespace detail {
+
+struct promise_base;
+class leaf_access;
+
+/// What stands in a strand's word and in its ready list: a leaf, or the strand's abort node.
+struct ready_node {
+    ready_node* next = nullptr;
+};
+
+} // namespace detail
+
+/// What `cancel` answers (R7).
+enum class cancel_answer : unsigned char {
+    quiet,  ///< unlinked: nobody will wake the leaf any more
+    coming, ///< a wake is on its way: the leaf surfaces exactly once more
+};
+
+/// An awaiter that really suspends: a node in the coroutine frame, by which a waker finds the task.
+///
+/// Operations derive from `operation<Derived>`, which derives from this. A leaf may be moved until
+/// it is awaited; from then on others hold its address.
+class leaf : private detail::ready_node {
+public:
+    leaf& operator=(const leaf&) = delete;
+
+    /// The strand that waits. Only while the leaf is bound.
+    strand& owner() const noexcept;
+
+protected:
+    leaf() noexcept = default;
+    leaf(leaf&& other) noexcept { MAGPIE_ASSERT(!other.bound_); }
+    ~leaf() = default;
+
+    /// Takes the leaf back from whoever may wake it. On the strand's turn, once, never blocks.
+    /// A composite also drops the branches that it can drop at once.
+    virtual cancel_answer cancel() noexcept = 0;
+
+    /// Called when the leaf surfaces after it had yielded before its first attempt (its turn's
+    /// budget was spent): makes that attempt. Returns false when it suspended.
+    virtual bool retry() noexcept { return true; }
+
+    /// Binds to the coroutine that awaits, or to a branch without a frame of its own.
+    void bind(detail::promise_base& at) noexcept;
+    void bind(branch& b) noexcept;
+
+    /// Lets the leaf surface on the strand's next turn, behind whatever is queued. Own turn only.
+    void defer() noexcept;
+
+    /// What a composite does when it has ended: gives who runs next. Own turn only.
+    std::coroutine_handle<> surface() noexcept;
+
+    /// Where an operation that is about to be awaited belongs (await_transform sets it).
+    branch* where() const noexcept { return branch_; }
+
+    /// Whether its branch was dropped while it was coming.
+    bool is_dropped() const noexcept { return cancelled_; }
+
+private:
+    friend class branch;
+    friend class strand;
+    friend class detail::leaf_access;
+    friend void wake(leaf& l) noexcept;
+
+    branch* branch_ = nullptr;
+    detail::promise_base* at_ = nullptr; // who awaits; null in a branch without a frame
+    bool bound_ = false;
+    bool cancelled_ = false; // answered `coming`: its surfacing drops the branch
+    bool deferred_ = false;  // in the ready list since `defer`, for the next turn
+protected:
+    bool retry_ = false; ///< surfacing means `retry`, not the end of the wait
+};
+
+/// A chain of frames from a root to the leaf it is suspended in; or a leaf alone.
+class branch {
+public:
+    branch& operator=(const branch&) = delete;
+
+    strand& owner() const noexcept { return *strand_; }
+
+protected:
+    enum class phase : unsigned char {
+        unstarted, // root_ is the root (null: nothing to run)
+        running,   // leaf_ is where it is suspended, unless it runs just now
+        coming,    // dropped; leaf_ has still to surface
+        standing,  // dropped; the leaf is quiet, the frames still stand
+        unwinding, // its frames are being destroyed
+        parked,    // ... and the one at hand stopped at its final suspend (R16)
+        ended,     // root_ is at its final suspend, or the lone leaf has surfaced
+        gone,      // no frame is left
+    };
+
+    branch() noexcept = default;
+    explicit branch(strand& s) noexcept : strand_(&s) {}
+    branch(branch&& other) noexcept { MAGPIE_ASSERT(other.strand_ == nullptr); }
+    ~branch() = default;
+
+    /// Tells a branch below another one where it belongs, before it starts.
+    void place_below(const branch& parent) noexcept {
+        strand_ = parent.strand_;
+        unconstrained = unconstrained || parent.unconstrained;
+    }
+
+    /// The root has reached its end (or the lone leaf has surfaced). Returns who runs next.
+    virtual std::coroutine_handle<> ended() noexcept = 0;
+
+    /// A branch whose leaf was coming has surfaced, and is gone. Returns who runs next.
+    virtual std::coroutine_handle<> gone() noexcept = 0;
+
+    /// Takes note of an exception that a destructor threw while the branch was unwound (R16).
+    virtual void note(std::exception_ptr error) noexcept = 0;
+
+    phase state() const noexcept { return phase_; }
+
+    /// Makes `root` the coroutine of this branch. It has not started.
+    void set_root(detail::promise_base& root) noexcept;
+
+    /// Runs the root until it first suspends.
+    void start_root() noexcept;
+
+    /// Marks a branch without frames as started: `leaf_` is set by the leaf's binding.
+    void start_leaf() noexcept { phase_ = phase::running; }
+
+    /// The lone leaf is ready.
+    void end_leaf() noexcept { phase_ = phase::ended, root_ = nullptr; }
+
+    /// Destroys the frame of a root that has ended. What its destructors throw is noted.
+    void destroy_root() noexcept;
+
+    /// Cancels the leaf; the frames stand. Returns `quiet` also if there is nothing to cancel.
+    cancel_answer cancel() noexcept;
+
+    /// Destroys the frames that stand, innermost first, without recursion (R13).
+    void unwind() noexcept;
+
+private:
+    friend class strand;
+    friend class leaf;
+    friend struct detail::promise_base;
+    friend class detail::leaf_access;
+
+    std::coroutine_handle<> root_ended(detail::promise_base& root) noexcept;
+    std::coroutine_handle<> surfaced_cancelled() noexcept;
+    void destroy(detail::promise_base& frame) noexcept;
+
+    strand* strand_ = nullptr;
+    union {
+        leaf* leaf_;
+        detail::promise_base* root_ = nullptr;
+    };
+    phase phase_ = phase::unstarted;
+
+protected:
+    bool enrolled_ : 1 = false; // of a strand: it stands here to fill a gap in the layout
+
+public:
+    bool unconstrained : 1 = false; ///< operations below take no budget
+};
+
+/// What is scheduled: at most one thread runs its turn at a time.
+class strand : public branch {
+public:
+    /// Runs one turn: resumes what is ready until nothing is, or the budget is spent. Called by
+    /// the executor, once for each `schedule`; the strand may be gone afterwards.
+    void run_turn() noexcept;
+
+    executor& where_it_runs() const noexcept { return *executor_; }
+    std::uint16_t budget() const noexcept { return budget_; }
+    void take_budget() noexcept { --budget_; }
+
+protected:
+    explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}
+    ~strand() = default;
+
+    /// Goes idle, for a strand that a plain thread waits on. False: a leaf is ready already.
+    bool try_idle() noexcept;
+
+    /// Wakes the abort node: the next turn drops the main branch. At most once (the caller sees
+    /// to it), from any thread that keeps the strand's memory alive.
+    void push_abort() noexcept { push(abort_); }
+
+    /// Whether an abort was asked for: a hint to look at the word before anything is resumed.
+    virtual bool abort_requested() const noexcept { return false; }
+
+    /// Called before the strand first goes idle. False: it has to be dropped instead.
+    virtual bool may_sleep() noexcept { return true; }
+
+    /// Drops the main branch: at once, or when its leaf has surfaced. On the strand's turn.
+    void drop_main() noexcept;
+
+    /// Called at the end of the last turn, when the main branch is `ended` or `gone`.
+    virtual void finish() noexcept = 0;
+
+private:
+    friend class leaf;
+    friend void wake(leaf& l) noexcept;
+
+    // word_ is one of
+    //   idle()   nothing is ready, and nobody has queued the strand
+    //   busy()   queued or running, nothing new (null: it also ends the stack)
+    //   other    queued or running; the head of a stack of nodes that became ready meanwhile
+    //
+    // I1. Whoever turns idle into busy owns the strand until it is queued (R2): only it writes
+    //     the ready list, and the run queue publishes that to the thread that runs the turn.
+    // I2. While busy, the ready list belongs to the turn, or to the owner of I1.
+    // I3. Nodes are removed by taking the whole stack: no ABA, and nothing leaves the middle.
+    // I4. A finished strand stays busy for ever: a late abort pushes onto a word nobody takes.
+    //
+    // (T) turn -> waker: busy to idle (release) pairs with the waker's idle to busy (acquire):
+    //     the waker sees the ready list as the turn left it.
+    // (N) waker -> turn: a push (release) pairs with the turn's take (acquire): the turn sees the
+    //     node's link and all that happened before the wake. Pushes are read-modify-writes, so
+    //     one acquire covers the whole stack.
+    detail::ready_node* take_word() noexcept;
+    static detail::ready_node* idle() noexcept;
+    static detail::ready_node* busy() noexcept { return nullptr; }
+
+    void push(detail::ready_node& n) noexcept;
+    void append(detail::ready_node& n) noexcept;
+    void take_new() noexcept;
+    void deliver(leaf& l) noexcept;
+    bool over() const noexcept { return phase_ == phase::ended || phase_ == phase::gone; }
+
+    // What a wake and a turn touch stands in one cache line, with the branch before it.
+    std::uint16_t budget_ = 0;
+
+protected:
+    // Reference count and abort flag of a cell: it stands here to fill a gap in the layout.
+    detail::atomic<std::uint32_t> references_{1};
+
+private:
+    detail::atomic<detail::ready_node*> word_{busy()}; // a new strand is busy (R1)
+    detail::ready_node* tail_ = nullptr; // ready list, circular: tail_->next is the first
+    executor* executor_;
+    detail::ready_node abort_;
+
+public:
+    /// The link of whatever intrusive list the executor keeps a queued strand in.
+    strand* queue_next = nullptr;
+};
+
+inline strand& leaf::owner() const noexcept { return branch_->owner(); }
+
+/// Makes a leaf ready and queues its strand if that was idle. Never runs user code.
+///
+/// The caller has taken the leaf out of wherever wakers find it; afterwards it may be gone.
+/// @par Thread safety
+/// From any thread.
+/// @par Complexity
+/// One read-modify-write and a `schedule` if the strand was idle, one if not, none on the strand's
+/// own turn.
+void wake(leaf& l) noexcept;
+
+} // namespace magpie

@@ -1,0 +1,34 @@
+#include <magpie/core/detail/blocking_wait.hpp>
+
+#include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/error.hpp>
+
+namespace magpie::detail {
+
+waiting_thread::waiting_thread() : strand(static_cast<executor&>(*this)) {
+    if (this_thread().turn != nullptr)
+        throw_usage_error("a blocking wait inside a task would block its worker: co_await the "
+                          "operation instead, or do it in spawn_blocking");
+    unconstrained = true;
+    start_leaf();
+}
+
+void waiting_thread::wait() noexcept {
+    if (!try_idle())
+        return; // ready already; the waker has touched this strand for the last time
+    // Acquire: pairs with the release in schedule(), the waker's last touch (R34). What the waker
+    // did before is visible, and the strand may leave this stack.
+    while (notified_.word.load(std::memory_order_acquire) == 0)
+        notified_.wait(0);
+}
+
+void waiting_thread::schedule(strand&, placement) noexcept {
+    futex* const address = &notified_;
+    notified_.word.store(1, std::memory_order_release); // pairs with wait()
+    futex::wake(address, 1);                            // by address alone: the thread may be gone
+}
+
+void waiting_thread::adopt(cell& c) noexcept { c.refuse(); }
+
+} // namespace magpie::detail

@@ -1,0 +1,137 @@
+#include <magpie/core/detail/cell.hpp>
+
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/unhandled.hpp>
+
+#include <utility>
+
+namespace magpie::detail {
+
+namespace {
+char done_mark;
+char taken_mark;
+char detached_mark;
+} // namespace
+
+void* cell::done() noexcept { return &done_mark; }
+void* cell::taken() noexcept { return &taken_mark; }
+void* cell::detached() noexcept { return &detached_mark; }
+
+void cell::abort() noexcept {
+    // Relaxed: the flag only says who pushes the node and that a turn should look for it; what
+    // happened before the abort travels with the node (edge (N) of strand).
+    if ((references_.fetch_or(aborted_bit, std::memory_order_relaxed) & aborted_bit) == 0)
+        request_abort();
+}
+
+bool cell::abort_requested() const noexcept {
+    // Relaxed: a hint. A turn that misses it meets the node in the word.
+    return (references_.load(std::memory_order_relaxed) & aborted_bit) != 0;
+}
+
+void cell::retain() noexcept {
+    references_.fetch_add(1, std::memory_order_relaxed); // the caller holds a reference already
+}
+
+void cell::release() noexcept {
+    // Acquire: the last one to leave sees what the others did before they left; they released.
+    // Who holds the only reference needs no read-modify-write: nobody else can make another.
+    const bool last =
+        (references_.load(std::memory_order_acquire) & ~aborted_bit) == 1 ||
+        (references_.fetch_sub(1, std::memory_order_acq_rel) & ~aborted_bit) == 1;
+    if (last) {
+        drop_result_contained();
+        delete this;
+    }
+}
+
+void cell::refuse() noexcept {
+    drop_main();
+    complete();
+}
+
+bool cell::is_finished() const noexcept {
+    void* const word = join_.load(std::memory_order_acquire); // (E)
+    return word == done() || word == taken();
+}
+
+cell::join_state cell::joined() const noexcept {
+    void* const word = join_.load(std::memory_order_acquire); // (E)
+    if (word == done())
+        return join_state::done;
+    if (word == taken())
+        return join_state::taken;
+    return word == nullptr ? join_state::pending : join_state::occupied;
+}
+
+cell::join_state cell::wait(leaf& l) noexcept {
+    void* word = nullptr;
+    // Success: (L). Failure: (E), the task has ended meanwhile.
+    if (join_.compare_exchange_strong(word, &l, std::memory_order_release,
+                                      std::memory_order_acquire))
+        return join_state::pending;
+    if (word == done())
+        return join_state::done;
+    return word == taken() ? join_state::taken : join_state::occupied;
+}
+
+cancel_answer cell::withdraw(leaf& l) noexcept {
+    void* word = &l;
+    // Relaxed: the leaf goes back to its own strand, and nothing else was handed over.
+    return join_.compare_exchange_strong(word, nullptr, std::memory_order_relaxed,
+                                         std::memory_order_relaxed)
+               ? cancel_answer::quiet
+               : cancel_answer::coming;
+}
+
+void cell::mark_taken() noexcept {
+    join_.store(taken(), std::memory_order_relaxed); // after done() only the handle uses the word
+}
+
+void cell::detach() noexcept {
+    void* word = nullptr;
+    // Success: (D). Failure: (E).
+    if (join_.compare_exchange_strong(word, detached(), std::memory_order_release,
+                                      std::memory_order_acquire))
+        return;
+    MAGPIE_ASSERT(word == done() || word == taken()); // nobody waits through a handle that goes
+    if (word == done())
+        report_unhandled();
+    release();
+}
+
+void cell::complete() noexcept {
+    void* const word = join_.exchange(done(), std::memory_order_acq_rel); // (E), (L), (D)
+    if (word == detached()) {
+        report_unhandled();
+        release();
+    } else if (word != nullptr) {
+        wake(*static_cast<leaf*>(word)); // the cell belongs to the handle now, and may be gone
+    }
+}
+
+bool cell::may_sleep() noexcept { return where_it_runs().enroll(*this); }
+
+void cell::finish() noexcept {
+    destroy_root(); // parameters too, before anybody is told (R28)
+    where_it_runs().retire(*this);
+    complete();
+}
+
+void cell::report_unhandled() noexcept {
+    if (const std::exception_ptr e = error())
+        detail::report_unhandled(where_it_runs(), {e, id, name(), where()});
+}
+
+void cell::drop_result_contained() noexcept {
+    thread_state& here = this_thread();
+    strand* const outer = std::exchange(here.turn, this); // destructors see the task's id
+    try {
+        drop_result();
+    } catch (...) {
+        detail::report_unhandled(where_it_runs(), {std::current_exception(), id, name(), where()});
+    }
+    here.turn = outer;
+}
+
+} // namespace magpie::detail

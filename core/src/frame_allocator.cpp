@@ -1,0 +1,368 @@
+#include <magpie/core/detail/frame_allocator.hpp>
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/atomic.hpp>
+
+#include <cstdint>
+#include <new>
+#include <utility>
+
+#if defined(MAGPIE_NO_FRAME_ALLOCATOR)
+
+// Sanitizers, valgrind, and users who bring an allocator of their own.
+namespace magpie::detail {
+
+void* allocate_frame(std::size_t size) {
+    return ::operator new(size, std::align_val_t{frame_alignment});
+}
+void deallocate_frame(void* block, std::size_t size) noexcept {
+    ::operator delete(block, size, std::align_val_t{frame_alignment});
+}
+void trim_frames() noexcept {}
+std::size_t cached_frame_bytes() noexcept { return 0; }
+std::size_t reserved_frame_bytes() noexcept { return 0; }
+
+} // namespace magpie::detail
+
+#else
+
+#include <sys/mman.h>
+
+// Three tiers. A thread keeps two magazines a size class: short lists of free blocks that only it
+// touches. Whole magazines move to and from the depot of the class, in one step under its lock.
+// The depot keeps some of them as they are, and sorts the rest into the chunks they came from; a
+// chunk that is all free goes back to the system.
+
+namespace magpie::detail {
+namespace {
+
+constexpr std::size_t class_count = 16;
+constexpr std::size_t largest = class_count * frame_alignment;
+constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
+constexpr std::size_t chunk_bytes = 256 * 1024;
+constexpr std::size_t depot_magazines = 16; // kept as they are, a class
+constexpr std::size_t spare_chunks = 4;     // kept empty, over all classes
+
+static_assert(magazine_bytes >= 4 * largest);
+
+struct block {
+    block* next;
+    block* next_magazine; // in a full magazine's first block
+};
+
+constexpr std::size_t class_of(std::size_t size) noexcept {
+    return (size + frame_alignment - 1) / frame_alignment - 1;
+}
+constexpr std::size_t bytes_of(std::size_t cls) noexcept { return (cls + 1) * frame_alignment; }
+constexpr std::uint32_t magazine_size(std::size_t cls) noexcept {
+    return static_cast<std::uint32_t>(magazine_bytes / bytes_of(cls));
+}
+
+/// A quarter megabyte, aligned to its size: the header of a block's chunk is found by its address.
+struct alignas(frame_alignment) chunk {
+    chunk* previous;
+    chunk* next;
+    block* free;
+    std::uint32_t used;   // blocks that are out
+    std::uint32_t carved; // blocks that were ever out; the memory behind them is untouched
+    std::uint32_t capacity;
+    std::uint32_t cls;
+
+    char* at(std::uint32_t index) noexcept {
+        return reinterpret_cast<char*>(this) + sizeof(chunk) + index * bytes_of(cls);
+    }
+};
+
+chunk* chunk_of(void* p) noexcept {
+    return reinterpret_cast<chunk*>(reinterpret_cast<std::uintptr_t>(p) & ~(chunk_bytes - 1));
+}
+
+atomic<std::size_t> reserved{0}; // a statistic: relaxed throughout
+
+/// Address space from the system, with some empty chunks kept at hand.
+class chunk_source {
+public:
+    void* take() {
+        {
+            const lock_guard guard(lock_);
+            if (spare_ != nullptr) {
+                --count_;
+                return std::exchange(spare_, spare_->next);
+            }
+        }
+        // Twice the size holds an aligned chunk; what stands over goes back at once.
+        void* const raw = ::mmap(nullptr, 2 * chunk_bytes, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (raw == MAP_FAILED)
+            throw std::bad_alloc();
+        const auto begin = reinterpret_cast<std::uintptr_t>(raw);
+        const auto aligned = (begin + chunk_bytes - 1) & ~(chunk_bytes - 1);
+        const std::size_t before = aligned - begin;
+        if (before > 0)
+            ::munmap(raw, before);
+        ::munmap(reinterpret_cast<void*>(aligned + chunk_bytes), chunk_bytes - before);
+        reserved.fetch_add(chunk_bytes, std::memory_order_relaxed);
+        return reinterpret_cast<void*>(aligned);
+    }
+
+    void give(chunk* c) noexcept {
+        {
+            const lock_guard guard(lock_);
+            if (count_ < spare_chunks) {
+                ++count_;
+                c->next = std::exchange(spare_, c);
+                return;
+            }
+        }
+        ::munmap(c, chunk_bytes);
+        reserved.fetch_sub(chunk_bytes, std::memory_order_relaxed);
+    }
+
+private:
+    mutex lock_;
+    chunk* spare_ = nullptr;
+    std::size_t count_ = 0;
+};
+
+// Not destroyed at exit: frames may be freed by static destructors and by threads that run on.
+chunk_source& chunks() noexcept {
+    alignas(chunk_source) static char storage[sizeof(chunk_source)];
+    static chunk_source* const one = ::new (static_cast<void*>(storage)) chunk_source;
+    return *one;
+}
+
+/// What the threads share of one size class.
+class depot {
+public:
+    /// A full magazine.
+    block* take(std::size_t cls) {
+        const lock_guard guard(lock_);
+        if (block* const m = full_) {
+            full_ = m->next_magazine;
+            --full_count_;
+            return m;
+        }
+        block* list = nullptr;
+        for (std::uint32_t n = magazine_size(cls); n > 0; --n) {
+            block* b;
+            try {
+                b = take_block(cls);
+            } catch (...) {
+                while (list != nullptr)
+                    put_block(std::exchange(list, list->next));
+                throw;
+            }
+            b->next = list;
+            list = b;
+        }
+        return list;
+    }
+
+    void give(block* magazine) noexcept {
+        const lock_guard guard(lock_);
+        if (full_count_ < depot_magazines) {
+            ++full_count_;
+            magazine->next_magazine = std::exchange(full_, magazine);
+        } else {
+            put_list(magazine);
+        }
+    }
+
+    /// Sorts a list of any length into the chunks, and the magazines kept here as well.
+    void trim(block* list) noexcept {
+        const lock_guard guard(lock_);
+        put_list(list);
+        while (full_ != nullptr)
+            put_list(std::exchange(full_, full_->next_magazine));
+        full_count_ = 0;
+    }
+
+    void* take_one(std::size_t cls) {
+        const lock_guard guard(lock_);
+        return take_block(cls);
+    }
+    void give_one(void* p) noexcept {
+        const lock_guard guard(lock_);
+        put_block(static_cast<block*>(p));
+    }
+
+private:
+    block* take_block(std::size_t cls) {
+        if (partial_ == nullptr)
+            link(::new (chunks().take()) chunk{nullptr, nullptr, nullptr, 0, 0,
+                                               static_cast<std::uint32_t>((chunk_bytes - sizeof(chunk)) / bytes_of(cls)),
+                                               static_cast<std::uint32_t>(cls)});
+        chunk& c = *partial_;
+        block* b = c.free;
+        if (b != nullptr)
+            c.free = b->next;
+        else
+            b = ::new (static_cast<void*>(c.at(c.carved++))) block{};
+        if (++c.used == c.capacity)
+            unlink(&c);
+        return b;
+    }
+
+    void put_list(block* list) noexcept {
+        while (list != nullptr)
+            put_block(std::exchange(list, list->next));
+    }
+
+    void put_block(block* b) noexcept {
+        chunk* const c = chunk_of(b);
+        if (c->used-- == c->capacity)
+            link(c);
+        b->next = std::exchange(c->free, b);
+        if (c->used == 0) {
+            unlink(c);
+            chunks().give(c);
+        }
+    }
+
+    void link(chunk* c) noexcept {
+        c->previous = nullptr;
+        c->next = std::exchange(partial_, c);
+        if (c->next != nullptr)
+            c->next->previous = c;
+    }
+    void unlink(chunk* c) noexcept {
+        (c->previous != nullptr ? c->previous->next : partial_) = c->next;
+        if (c->next != nullptr)
+            c->next->previous = c->previous;
+    }
+
+    mutex lock_;
+    block* full_ = nullptr;
+    std::size_t full_count_ = 0;
+    chunk* partial_ = nullptr; // chunks with a free block
+};
+
+depot& depot_of(std::size_t cls) noexcept {
+    alignas(depot) static char storage[class_count][sizeof(depot)];
+    static depot* const first = [] {
+        for (auto& s : storage)
+            ::new (static_cast<void*>(s)) depot;
+        return std::launder(reinterpret_cast<depot*>(storage[0]));
+    }();
+    return first[cls];
+}
+
+struct magazines {
+    block* current = nullptr;
+    block* spare = nullptr; // full, or null
+    std::uint32_t count = 0; // of current
+    std::uint32_t room = 0;  // how many current may hold; 0 before the first use and after the last
+};
+
+enum class cache_state : unsigned char { fresh, alive, dead };
+
+struct cache {
+    magazines of[class_count];
+    cache_state state = cache_state::fresh;
+};
+
+// Trivially destroyed, so that it can be used while other thread-locals are being destroyed.
+thread_local constinit cache mine;
+
+void give_all_back() noexcept {
+    for (std::size_t cls = 0; cls < class_count; ++cls) {
+        magazines& m = mine.of[cls];
+        if (m.spare != nullptr)
+            depot_of(cls).trim(std::exchange(m.spare, nullptr));
+        if (m.current != nullptr)
+            depot_of(cls).trim(std::exchange(m.current, nullptr));
+        m.count = 0;
+    }
+}
+
+/// Gives the lists back when the thread ends; what is freed later goes to the depot block by block.
+struct cache_end {
+    ~cache_end() {
+        give_all_back();
+        for (magazines& m : mine.of)
+            m.room = 0;
+        mine.state = cache_state::dead;
+    }
+};
+
+/// Whether this thread has lists. They begin with its first use and end with the thread.
+bool has_cache() noexcept {
+    if (mine.state == cache_state::fresh) {
+        static thread_local cache_end at_end;
+        static_cast<void>(at_end);
+        for (std::size_t cls = 0; cls < class_count; ++cls)
+            mine.of[cls].room = magazine_size(cls);
+        mine.state = cache_state::alive;
+    }
+    return mine.state == cache_state::alive;
+}
+
+[[gnu::noinline]] void* allocate_slowly(std::size_t cls) {
+    if (!has_cache())
+        return depot_of(cls).take_one(cls);
+    magazines& m = mine.of[cls];
+    m.current = m.spare != nullptr ? std::exchange(m.spare, nullptr) : depot_of(cls).take(cls);
+    m.count = m.room - 1;
+    return std::exchange(m.current, m.current->next);
+}
+
+[[gnu::noinline]] void deallocate_slowly(void* p, std::size_t cls) noexcept {
+    if (!has_cache()) {
+        depot_of(cls).give_one(p);
+        return;
+    }
+    magazines& m = mine.of[cls];
+    if (m.count == m.room) {
+        if (m.spare != nullptr)
+            depot_of(cls).give(m.spare);
+        m.spare = std::exchange(m.current, nullptr);
+        m.count = 0;
+    }
+    m.current = ::new (p) block{m.current, nullptr};
+    ++m.count;
+}
+
+} // namespace
+
+void* allocate_frame(std::size_t size) {
+    if (size > largest) [[unlikely]]
+        return ::operator new(size, std::align_val_t{frame_alignment});
+    const std::size_t cls = class_of(size);
+    magazines& m = mine.of[cls];
+    if (block* const b = m.current) [[likely]] {
+        m.current = b->next;
+        --m.count;
+        return b;
+    }
+    return allocate_slowly(cls);
+}
+
+void deallocate_frame(void* p, std::size_t size) noexcept {
+    if (size > largest) [[unlikely]] {
+        ::operator delete(p, size, std::align_val_t{frame_alignment});
+        return;
+    }
+    const std::size_t cls = class_of(size);
+    magazines& m = mine.of[cls];
+    if (m.count < m.room) [[likely]] {
+        m.current = ::new (p) block{m.current, nullptr};
+        ++m.count;
+        return;
+    }
+    deallocate_slowly(p, cls);
+}
+
+void trim_frames() noexcept { give_all_back(); }
+
+std::size_t cached_frame_bytes() noexcept {
+    std::size_t sum = 0;
+    for (std::size_t cls = 0; cls < class_count; ++cls)
+        sum += bytes_of(cls) * (mine.of[cls].count + (mine.of[cls].spare != nullptr ? magazine_size(cls) : 0));
+    return sum;
+}
+
+std::size_t reserved_frame_bytes() noexcept { return reserved.load(std::memory_order_relaxed); }
+
+} // namespace magpie::detail
+
+#endif

@@ -1,0 +1,289 @@
+#include <magpie/core/strand.hpp>
+
+#include <magpie/core/detail/promise.hpp>
+#include <magpie/core/detail/thread_state.hpp>
+
+#include <utility>
+
+namespace magpie {
+
+// --- leaf ---
+
+void leaf::bind(detail::promise_base& at) noexcept {
+    branch_ = at.branch_;
+    at_ = &at;
+    bound_ = true;
+    branch_->leaf_ = this; // an unwinding finds the innermost frame without a walk
+}
+
+void leaf::bind(branch& b) noexcept {
+    branch_ = &b;
+    at_ = nullptr;
+    bound_ = true;
+    b.leaf_ = this;
+}
+
+void leaf::defer() noexcept {
+    deferred_ = true;
+    owner().append(*this);
+}
+
+std::coroutine_handle<> leaf::surface() noexcept {
+    bound_ = false;
+    if (std::exchange(cancelled_, false))
+        return branch_->surfaced_cancelled();
+    if (at_ != nullptr)
+        return at_->handle();
+    branch_->end_leaf();
+    return branch_->ended();
+}
+
+void wake(leaf& l) noexcept { l.owner().push(l); }
+
+// --- branch ---
+
+void branch::set_root(detail::promise_base& root) noexcept {
+    root.branch_ = this;
+    root_ = &root;
+}
+
+void branch::start_root() noexcept {
+    MAGPIE_ASSERT(phase_ == phase::unstarted);
+    phase_ = phase::running;
+    std::exchange(root_, nullptr)->handle().resume();
+}
+
+std::coroutine_handle<> branch::root_ended(detail::promise_base& root) noexcept {
+    if (phase_ == phase::unwinding) { // a destructor threw: destroy() sees to the frame
+        phase_ = phase::parked;
+        return std::noop_coroutine();
+    }
+    phase_ = phase::ended;
+    root_ = &root;
+    return ended();
+}
+
+cancel_answer branch::cancel() noexcept {
+    MAGPIE_ASSERT(phase_ == phase::running);
+    leaf& l = *leaf_;
+    const cancel_answer answer = l.deferred_ ? cancel_answer::coming : l.cancel();
+    if (answer == cancel_answer::coming) {
+        phase_ = phase::coming;
+        l.cancelled_ = true;
+    } else {
+        phase_ = phase::standing;
+        l.bound_ = false;
+    }
+    return answer;
+}
+
+std::coroutine_handle<> branch::surfaced_cancelled() noexcept {
+    phase_ = phase::standing;
+    unwind();
+    return gone();
+}
+
+void branch::unwind() noexcept {
+    MAGPIE_ASSERT(phase_ == phase::standing);
+    phase_ = phase::unwinding;
+    detail::promise_base* frame = std::exchange(leaf_, nullptr)->at_;
+    while (frame != nullptr) {
+        detail::child_link* const link = frame->link;
+        detail::promise_base* const parent = link != nullptr ? link->parent : nullptr;
+        if (link != nullptr)
+            link->child = {}; // its destructor has nothing left to do
+        destroy(*frame);
+        frame = parent;
+    }
+    phase_ = phase::gone;
+}
+
+void branch::destroy_root() noexcept {
+    if (detail::promise_base* const root = std::exchange(root_, nullptr)) {
+        const phase before = std::exchange(phase_, phase::unwinding);
+        destroy(*root);
+        phase_ = before;
+    }
+}
+
+// A destructor of a local that throws does not come out of destroy(): the coroutine notes it by
+// unhandled_exception() and parks at its final suspend, its frame still there; a second destroy()
+// frees it. Only a parameter's destructor comes out, and clang then has freed the frame (R16).
+void branch::destroy(detail::promise_base& frame) noexcept {
+    const auto h = frame.handle();
+    try {
+        h.destroy();
+        if (phase_ == phase::parked) {
+            phase_ = phase::unwinding;
+            h.destroy();
+        }
+    } catch (...) {
+        note(std::current_exception());
+    }
+}
+
+// --- strand ---
+
+detail::ready_node* strand::idle() noexcept {
+    static detail::ready_node mark;
+    return &mark;
+}
+
+void strand::append(detail::ready_node& n) noexcept {
+    if (tail_ == nullptr) {
+        n.next = &n;
+    } else {
+        n.next = tail_->next;
+        tail_->next = &n;
+    }
+    tail_ = &n;
+}
+
+void strand::push(detail::ready_node& n) noexcept {
+    if (detail::this_thread().turn == this) {
+        append(n);
+        return;
+    }
+    detail::ready_node* seen = word_.load(std::memory_order_relaxed); // checked by the CAS below
+    for (;;) {
+        if (seen == idle()) {
+            // Release: the next push or take continues from here. Acquire: (T).
+            if (word_.compare_exchange_weak(seen, busy(), std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+                append(n);
+                executor_->schedule(*this, executor::placement::wake);
+                return; // another thread may have run, finished and freed everything (R3)
+            }
+        } else {
+            n.next = seen;
+            // (N). After it the node belongs to the turn, which may free it.
+            if (word_.compare_exchange_weak(seen, &n, std::memory_order_release,
+                                            std::memory_order_relaxed))
+                return;
+        }
+    }
+}
+
+detail::ready_node* strand::take_word() noexcept {
+    // Relaxed: nothing new to read, or the exchange below reads it.
+    if (word_.load(std::memory_order_relaxed) == busy())
+        return nullptr;
+    return word_.exchange(busy(), std::memory_order_acquire); // (N)
+}
+
+void strand::take_new() noexcept {
+    detail::ready_node* stack = take_word();
+    detail::ready_node* in_order = nullptr;
+    bool aborted = false;
+    while (stack != nullptr) { // reversed: first woken, first resumed (R5)
+        detail::ready_node* const next = stack->next;
+        if (stack == &abort_) {
+            aborted = true;
+        } else {
+            stack->next = in_order;
+            in_order = stack;
+        }
+        stack = next;
+    }
+    while (in_order != nullptr) {
+        detail::ready_node* const next = in_order->next;
+        append(*in_order);
+        in_order = next;
+    }
+    if (aborted) // before the rest of its batch (R17)
+        drop_main();
+}
+
+void strand::drop_main() noexcept {
+    switch (phase_) {
+    case phase::unstarted:
+        if (root_ != nullptr)
+            destroy_root();
+        phase_ = phase::gone;
+        break;
+    case phase::running:
+        if (cancel() == cancel_answer::quiet)
+            unwind();
+        break;
+    default: // it has ended, or is being dropped already
+        break;
+    }
+}
+
+void strand::deliver(leaf& l) noexcept {
+    l.deferred_ = false;
+    if (l.cancelled_) {
+        l.surface().resume();
+        return;
+    }
+    if (std::exchange(l.retry_, false) && !l.retry())
+        return;
+    if (!l.branch_->unconstrained)
+        --budget_;
+    l.surface().resume();
+}
+
+bool strand::try_idle() noexcept {
+    detail::ready_node* seen = busy();
+    // Release: (T). Acquire on failure is the take's affair.
+    return word_.compare_exchange_strong(seen, idle(), std::memory_order_acq_rel,
+                                         std::memory_order_relaxed);
+}
+
+void strand::run_turn() noexcept {
+    detail::thread_state& here = detail::this_thread();
+    strand* const outer = std::exchange(here.turn, this);
+    budget_ = executor_->budget();
+
+    // What an earlier turn left behind ends here. Leaves deferred from now on are for the next one.
+    detail::ready_node* last = tail_;
+    bool looked = false; // each turn looks at the word, however much it has to do (R4)
+    if (abort_requested()) {
+        take_new();
+        looked = true;
+    }
+    if (phase_ == phase::unstarted)
+        start_root();
+
+    while (!over()) {
+        if (tail_ != nullptr) {
+            detail::ready_node* const n = tail_->next;
+            const bool abort = n == &abort_;
+            if (abort || (budget_ > 0 && (last != nullptr || !static_cast<leaf*>(n)->deferred_))) {
+                if (n == tail_)
+                    tail_ = nullptr;
+                else
+                    tail_->next = n->next;
+                if (n == last)
+                    last = nullptr;
+                if (abort)
+                    drop_main();
+                else
+                    deliver(*static_cast<leaf*>(n));
+            } else if (!looked) {
+                take_new();
+                looked = true;
+            } else {
+                here.turn = outer;
+                executor_->schedule(*this, executor::placement::yield);
+                return;
+            }
+            continue;
+        }
+        looked = true;
+        // One that is being dropped already needs nobody to find it: its leaf is in somebody's hand.
+        if (!enrolled_ && phase_ == phase::running && !may_sleep()) {
+            drop_main(); // the executor is closed
+            continue;
+        }
+        here.turn = outer; // before the strand may run elsewhere
+        if (try_idle())
+            return;
+        here.turn = this;
+        take_new();
+    }
+    finish();
+    here.turn = outer;
+}
+
+} // namespace magpie

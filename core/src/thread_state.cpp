@@ -1,0 +1,70 @@
+#include <magpie/core/detail/thread_state.hpp>
+
+#include <magpie/core/detail/cell.hpp>
+#include <magpie/core/error.hpp>
+#include <magpie/core/spawn.hpp>
+#include <magpie/core/this_task.hpp>
+#include <magpie/core/timer.hpp>
+
+#include <string>
+
+namespace magpie {
+
+namespace detail {
+
+#if !defined(MAGPIE_MODEL) // the explorer has a state for each of its fibers
+
+thread_state& this_thread() noexcept {
+    static thread_local constinit thread_state state;
+    return state;
+}
+
+#endif
+
+namespace {
+
+executor* executor_here() noexcept {
+    const thread_state& here = this_thread();
+    return here.turn != nullptr ? &here.turn->where_it_runs() : here.executor;
+}
+
+// The only strands that take turns are cells; a waiting thread's strand never does.
+const cell* task_here() noexcept { return static_cast<const cell*>(this_thread().turn); }
+
+} // namespace
+
+executor& current_executor(std::source_location where) {
+    if (executor* const e = executor_here())
+        return *e;
+    throw std::logic_error(std::string(where.file_name()) + ":" + std::to_string(where.line()) +
+                           ": spawn outside of a runtime: call it in a task, enter a runtime "
+                           "first (auto in = rt.enter()), or use rt.spawn");
+}
+
+} // namespace detail
+
+clock::time_point clock::now() noexcept {
+    executor* const e = detail::executor_here();
+    timer_service* const timers = e != nullptr ? e->timers() : nullptr;
+    return timers != nullptr ? timers->now() : std::chrono::steady_clock::now();
+}
+
+namespace this_task {
+
+std::optional<std::uint64_t> id() noexcept {
+    const detail::cell* const c = detail::task_here();
+    return c != nullptr ? std::optional(c->id) : std::nullopt;
+}
+
+std::string_view name() noexcept {
+    const detail::cell* const c = detail::task_here();
+    return c != nullptr ? c->name() : std::string_view();
+}
+
+std::optional<std::uint32_t> budget() noexcept {
+    const detail::cell* const c = detail::task_here();
+    return c != nullptr ? std::optional<std::uint32_t>(c->budget()) : std::nullopt;
+}
+
+} // namespace this_task
+} // namespace magpie

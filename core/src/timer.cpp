@@ -1,0 +1,59 @@
+#include <magpie/core/timer.hpp>
+
+#include <magpie/core/error.hpp>
+
+#include <utility>
+
+namespace magpie {
+
+timer::timer(timer&& other) noexcept
+    : operation<timer>(std::move(other)), deadline_(), relative_(other.relative_) {
+    if (relative_)
+        duration_ = other.duration_;
+    else
+        deadline_ = other.deadline_;
+}
+
+bool timer::try_complete() noexcept {
+    timer_service* const timers = owner().where_it_runs().timers();
+    if (timers == nullptr) {
+        no_timers_ = true;
+        return true;
+    }
+    const clock::time_point now = timers->now();
+    if (std::exchange(relative_, false))
+        deadline_ = detail::add_saturated(now, clock::duration(duration_));
+    return deadline_ <= now;
+}
+
+bool timer::publish() noexcept {
+    waiting_ = true;
+    entry_.waiter = this;
+    owner().where_it_runs().timers()->arm(entry_, deadline_);
+    return true;
+}
+
+void timer::await_resume() {
+    waiting_ = false;
+    if (no_timers_)
+        detail::throw_usage_error("this task's executor has no timers: run it on a magpie::runtime");
+}
+
+cancel_answer timer::cancel() noexcept {
+    waiting_ = false;
+    return owner().where_it_runs().timers()->disarm(entry_);
+}
+
+void timer::reset(clock::time_point deadline) noexcept {
+    relative_ = false;
+    deadline_ = deadline;
+    if (!waiting_)
+        return;
+    timer_service& timers = *owner().where_it_runs().timers();
+    if (timers.disarm(entry_) == cancel_answer::quiet)
+        timers.arm(entry_, deadline);
+    else
+        retry_ = true; // it is surfacing: it then looks at the new deadline
+}
+
+} // namespace magpie

@@ -1,0 +1,5 @@
+#pragma once
+
+// Everything of magpie::sync.
+
+#include <magpie/sync/event.hpp>

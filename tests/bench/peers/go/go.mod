@@ -1,0 +1,3 @@
+module go-bench
+
+go 1.19

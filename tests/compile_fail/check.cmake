@@ -1,0 +1,20 @@
+# Compiles CASE by COMPILE, as CMakeLists.txt says.
+file(STRINGS ${CASE} error REGEX "^// error: " LIMIT_COUNT 1)
+string(REPLACE "// error: " "" error "${error}")
+if(NOT error)
+  message(FATAL_ERROR "${CASE} has no line '// error: REGEX'")
+endif()
+
+execute_process(COMMAND ${COMPILE} ${CASE} RESULT_VARIABLE result ERROR_VARIABLE said)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "does not compile without MUST_NOT_COMPILE either:\n${said}")
+endif()
+
+execute_process(COMMAND ${COMPILE} -DMUST_NOT_COMPILE ${CASE} RESULT_VARIABLE result ERROR_VARIABLE said)
+if(result EQUAL 0)
+  message(FATAL_ERROR "compiles, and must not")
+endif()
+string(REGEX REPLACE "\n *" " " said "${said}")
+if(NOT said MATCHES "${error}")
+  message(FATAL_ERROR "the compiler did not say '${error}', but:\n${said}")
+endif()

@@ -1,0 +1,45 @@
+// doctest's implementation, compiled once for all test programs.
+//
+// ctest runs a program once a test suite. A misspelt suite would select nothing and pass, so here a
+// run that selects nothing fails.
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+namespace {
+unsigned selected = 0;
+
+struct count_selected : doctest::IReporter {
+    explicit count_selected(const doctest::ContextOptions&) {}
+    void test_run_end(const doctest::TestRunStats& stats) override {
+        selected = stats.numTestCasesPassingFilters;
+    }
+
+    void report_query(const doctest::QueryData&) override {}
+    void test_run_start() override {}
+    void test_case_start(const doctest::TestCaseData&) override {}
+    void test_case_reenter(const doctest::TestCaseData&) override {}
+    void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+    void test_case_exception(const doctest::TestCaseException&) override {}
+    void subcase_start(const doctest::SubcaseSignature&) override {}
+    void subcase_end() override {}
+    void log_assert(const doctest::AssertData&) override {}
+    void log_message(const doctest::MessageData&) override {}
+    void test_case_skipped(const doctest::TestCaseData&) override {}
+};
+REGISTER_LISTENER("count_selected", 1, count_selected);
+} // namespace
+
+int main(int argc, char** argv) {
+    doctest::Context context(argc, argv);
+    const int result = context.run();
+    if (context.shouldExit()) // --help, --list-test-cases and the like
+        return result;
+    if (selected == 0) {
+        std::fputs("no test case has been selected: is the name of the suite right?\n", stderr);
+        return 1;
+    }
+    return result;
+}
