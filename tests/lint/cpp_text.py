@@ -26,7 +26,7 @@ def without_comments(text):
 
 
 class Source:
-    """A file's text with comments, literals, directives and attributes blanked out, and its brackets matched."""
+    """A file's text without comments, literals, directives and attributes (all blanked out)."""
 
     def __init__(self, text):
         blank = _BLANK.sub(lambda m: _spaces(m) if m["comment"] else f'"{_spaces(m)[2:]}"', text)

@@ -96,7 +96,7 @@ def problems(readme, names, required=None):
             yield f"{identifier}: its row names neither a test nor a reason"
         file, _, part = test.partition(": ")
         if test and not any(part in name for name in names.get(file, [])):
-            yield f"{identifier}: there is no test '{part}' in tests/{file}; `ids.py --write` renews the table"
+            yield f"{identifier}: no test '{part}' in tests/{file}; `ids.py --write` renews the table"
 
 
 def written(readme, names):
@@ -124,7 +124,7 @@ def main(arguments):
         print(__doc__)
         return 2
     found = list(problems(text, names))
-    print("\n".join([*found, f"ids: {len(REQUIRED)} behaviours, {len(found)} problem{'s' * (len(found) != 1)}"]))
+    print(*found, f"ids: {len(REQUIRED)} behaviours, problems: {len(found)}", sep="\n")
     return 1 if found else 0
 
 

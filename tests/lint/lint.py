@@ -40,7 +40,7 @@ def main(arguments):
     found = list(trapped(root) if arguments else itertools.chain(trapped(root), tree.check(root)))
     for name, line, message in found:
         print(f"{root / name if arguments else name}:{line}: {message}")
-    print(f"lint: {len(found)} finding{'' if len(found) == 1 else 's'}")
+    print(f"lint: findings: {len(found)}")
     return 1 if found else 0
 
 

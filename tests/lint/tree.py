@@ -20,7 +20,7 @@ _STD_SYNCHRONISATION = re.compile(
 )
 # Written so that they do not match themselves.
 _ELSEWHERE = re.compile(
-    r"(?<![\w.])/(?:work|home|root)/"
+    r"(?<![\w.])/(?:work\b|root\b|home/)"
     r"|\b(?:deb|security)\.debian\.org|\b(?:static\.|index\.)?crates\.io|\bpypi\.org"
     r"|\b(?:proxy|sum)\.golang\.org|https?://registry\."
 )
@@ -123,7 +123,7 @@ def _tests_are_listed(root, sources):
             continue
         suites = re.findall(r"^TEST_SUITE\(\"(.*)\"\)", _read(root / name), re.MULTILINE)
         if suites != [f"{match[1]}.{match[2]}"]:
-            yield name, 1, f'a test file has one TEST_SUITE("{match[1]}.{match[2]}") {{...}}; ctest runs that one'
+            yield name, 1, f'ctest runs TEST_SUITE("{match[1]}.{match[2]}") of it, and it has {suites}'
         if not _is_listed(root / "tests/CMakeLists.txt", match[2]):
             yield name, 1, "not listed in tests/CMakeLists.txt"
 

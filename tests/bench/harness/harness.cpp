@@ -7,6 +7,8 @@
 #include <ctime>
 #include <fstream>
 #include <iostream>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 
 #include <sys/prctl.h>
@@ -55,6 +57,16 @@ std::int64_t resident_bytes() {
     std::int64_t resident = 0;
     std::ifstream("/proc/self/statm") >> size >> resident;
     return resident * sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t peak_rss_kb() {
+    std::ifstream status("/proc/self/status");
+    for (std::string key; status >> key;) {
+        std::int64_t kb = 0;
+        if (key == "VmHWM:" && status >> kb)
+            return kb;
+    }
+    throw std::runtime_error("/proc/self/status has no VmHWM");
 }
 
 void set_finest_timer_slack() {

@@ -73,6 +73,8 @@ void check(std::string_view what, std::uint64_t got, std::uint64_t wanted);
 
 [[nodiscard]] rusage usage();
 [[nodiscard]] std::int64_t resident_bytes();
+/// The most that was ever resident. (`ru_maxrss` would count what ran before exec, too.)
+[[nodiscard]] std::int64_t peak_rss_kb();
 /// Lets the calling thread sleep as exactly as the kernel can.
 void set_finest_timer_slack();
 

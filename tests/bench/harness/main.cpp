@@ -1,5 +1,5 @@
 // DRIVER WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S]  prints one JSON line
-// DRIVER --list                                                   each workload with its default n
+// DRIVER --list                                                   name, n, seconds, once or repeated
 // DRIVER --smoke                                                  runs all, small: results are checked
 
 #include "harness.hpp"
@@ -55,7 +55,7 @@ ordered_json line(const bench::workload& w, const bench::options& options,
         {"cpu_seconds", cpu_seconds},
         {"ns_per_op", seconds * 1e9 / ops},
         {"cpu_ns_per_op", cpu_seconds * 1e9 / ops},
-        {"peak_rss_kb", bench::usage().ru_maxrss},
+        {"peak_rss_kb", bench::peak_rss_kb()},
     };
     for (std::size_t i = 0; i < samples.front().extra.size(); ++i)
         out[samples.front().extra[i].first] = median_of(
@@ -80,7 +80,7 @@ int smoke(const std::vector<bench::workload>& all) {
 
 int list(const std::vector<bench::workload>& all) {
     for (const auto& w : all)
-        std::cout << w.name << ' ' << w.n << '\n';
+        std::cout << w.name << ' ' << w.n << ' ' << w.seconds << (w.once ? " once\n" : " repeated\n");
     return EXIT_SUCCESS;
 }
 } // namespace
@@ -98,7 +98,7 @@ int main(int argc, char** argv) try {
     app.add_option("--reps", options.reps, "repetitions after one warm-up")->check(CLI::PositiveNumber);
     app.add_option("--seconds", options.seconds, "length of a row that is bounded by time; 0: its own")
         ->check(CLI::NonNegativeNumber);
-    app.add_flag("--list", wants_list, "print the workloads and their n");
+    app.add_flag("--list", wants_list, "print the workloads: name, n, seconds, once or repeated");
     app.add_flag("--smoke", wants_smoke, "run every workload once, small, and check the results");
     CLI11_PARSE(app, argc, argv);
 

@@ -22,14 +22,14 @@ struct clock {
 
 namespace detail {
 
-/// A deadline in a timer service's lists. The service owns all fields while it is armed.
+/// A deadline in a timer service's lists. The service owns all fields but `waiter`.
 struct timer_entry {
     timer_entry* previous = nullptr;
     timer_entry* next = nullptr;
     std::uint64_t tick = 0; // milliseconds since the service began, rounded up
-    void* wheel = nullptr;  // where it is armed
-    atomic<bool> armed{false};
+    void* wheel = nullptr;  // where it was armed; written by arm alone
     leaf* waiter = nullptr;
+    bool armed = false; // guarded by the wheel's lock
 };
 
 /// `base + d` without overflow: durations too long for the clock mean the end of time.

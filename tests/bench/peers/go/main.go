@@ -1,5 +1,5 @@
 // The benchmark's Go driver: `go-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S]`
-// prints one JSON line, `go-bench --list` the workloads with their default n.
+// prints one JSON line, `go-bench --list` all workloads: name, n, seconds, once or repeated.
 package main
 
 import (
@@ -25,7 +25,11 @@ func main() {
 	name := os.Args[1]
 	if name == "--list" {
 		for _, w := range registry() {
-			fmt.Println(w.name, w.n)
+			times := "repeated"
+			if w.once {
+				times = "once"
+			}
+			fmt.Println(w.name, w.n, w.seconds, times)
 		}
 		return
 	}

@@ -29,6 +29,9 @@ public:
         const named* n = full();
         return n != nullptr ? n->where : std::bit_cast<std::source_location>(word_);
     }
+    /// The place as one word, 0 for a task with a name: its record may go with it.
+    std::uintptr_t place() const noexcept { return full() == nullptr ? word_ : 0; }
+
     std::string_view name() const noexcept {
         const named* n = full();
         return n != nullptr ? std::string_view(n->name) : std::string_view();
@@ -67,6 +70,7 @@ public:
 
     std::source_location where() const noexcept { return origin_.where(); }
     std::string_view name() const noexcept { return origin_.name(); }
+    std::uintptr_t origin_word() const noexcept { return origin_.place(); }
 
     /// Asks for the task to be dropped. Any thread that holds a reference; idempotent.
     void abort() noexcept;

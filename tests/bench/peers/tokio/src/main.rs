@@ -1,5 +1,6 @@
 //! The benchmark's Tokio driver: `tokio-bench WORKLOAD [--workers N] [--n N] [--reps R]
-//! [--seconds S]` prints one JSON line, `tokio-bench --list` the workloads with their default n.
+//! [--seconds S]` prints one JSON line, `tokio-bench --list` all workloads: name, n, seconds, once or
+//! repeated.
 //!
 //! Written for Rust 1.63, so that Debian's own cargo builds it.
 
@@ -9,7 +10,7 @@ mod spawning;
 mod timing;
 mod waking;
 
-use measure::{Figure, Options, Workload};
+use measure::{Body, Figure, Options, Workload};
 
 const VERSION: &str = "1.24.2";
 
@@ -27,7 +28,8 @@ fn main() {
     let name = args.next().unwrap_or_else(|| usage("name a workload, or --list"));
     if name == "--list" {
         for w in registry() {
-            println!("{} {}", w.name, w.n);
+            let times = if let Body::Once(_) = w.body { "once" } else { "repeated" };
+            println!("{} {} {} {}", w.name, w.n, w.seconds, times);
         }
         return;
     }
@@ -56,7 +58,9 @@ fn main() {
 
 fn usage(problem: &str) -> ! {
     eprintln!("tokio-bench: {}", problem);
-    eprintln!("usage: tokio-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list");
+    eprintln!(
+        "usage: tokio-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list"
+    );
     std::process::exit(2);
 }
 

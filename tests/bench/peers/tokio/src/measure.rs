@@ -80,6 +80,13 @@ pub fn usage() -> libc::rusage {
     }
 }
 
+/// The most that was ever resident. (`ru_maxrss` would count what ran before exec, too.)
+fn peak_rss_kb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 pub struct Stopwatch {
     wall: Instant,
     cpu: Duration,
@@ -164,7 +171,7 @@ pub fn run(workload: &Workload, options: &Options) -> Report {
         ("cpu_seconds", cpu_seconds),
         ("ns_per_op", seconds * 1e9 / ops as f64),
         ("cpu_ns_per_op", cpu_seconds * 1e9 / ops as f64),
-        ("peak_rss_kb", self::usage().ru_maxrss as f64),
+        ("peak_rss_kb", peak_rss_kb()),
     ];
     for (i, (field, _)) in samples[0].extra.iter().enumerate() {
         fields.push((field, median(samples.iter().map(|s| s.extra[i].1).collect())));

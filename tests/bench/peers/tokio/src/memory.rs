@@ -1,6 +1,8 @@
 //! Rows about bytes.
 
-use crate::measure::{check, on_worker, once, runtime, Figure, Options, Sample, Stopwatch, Workload};
+use crate::measure::{
+    check, on_worker, once, runtime, Figure, Options, Sample, Stopwatch, Workload,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -28,21 +28,24 @@ fn sum_below(n: u64) -> u64 {
 fn spawn_join(rt: &Runtime, options: &Options) -> Sample {
     const BATCH: u64 = 1000;
     let n = options.n;
-    on_worker(rt, timed(async move {
-        let mut handles = Vec::with_capacity(BATCH as usize);
-        let mut sum = 0;
-        let mut next = 0;
-        while next < n {
-            let end = n.min(next + BATCH);
-            handles.extend((next..end).map(|i| tokio::spawn(async move { i })));
-            for handle in handles.drain(..) {
-                sum += handle.await.unwrap();
+    on_worker(
+        rt,
+        timed(async move {
+            let mut handles = Vec::with_capacity(BATCH as usize);
+            let mut sum = 0;
+            let mut next = 0;
+            while next < n {
+                let end = n.min(next + BATCH);
+                handles.extend((next..end).map(|i| tokio::spawn(async move { i })));
+                for handle in handles.drain(..) {
+                    sum += handle.await.unwrap();
+                }
+                next = end;
             }
-            next = end;
-        }
-        check("sum", sum, sum_below(n));
-        n
-    }))
+            check("sum", sum, sum_below(n));
+            n
+        }),
+    )
 }
 
 fn spawn_remote(rt: &Runtime, options: &Options) -> Sample {
@@ -70,37 +73,43 @@ fn chain_link(left: u64, done: oneshot::Sender<u64>) {
 
 fn chained_spawn(rt: &Runtime, options: &Options) -> Sample {
     let n = options.n;
-    on_worker(rt, timed(async move {
-        let (done, finished) = oneshot::channel();
-        chain_link(n, done);
-        check("last link", finished.await.unwrap(), 1);
-        n
-    }))
+    on_worker(
+        rt,
+        timed(async move {
+            let (done, finished) = oneshot::channel();
+            chain_link(n, done);
+            check("last link", finished.await.unwrap(), 1);
+            n
+        }),
+    )
 }
 
 fn yield_many(rt: &Runtime, options: &Options) -> Sample {
     const TASKS: u64 = 200;
     let each = (options.n / TASKS).max(1);
-    on_worker(rt, timed(async move {
-        let tasks: Vec<_> = (0..TASKS)
-            .map(|_| {
-                tokio::spawn(async move {
-                    let mut yields = 0;
-                    for _ in 0..each {
-                        yield_now().await;
-                        yields += 1;
-                    }
-                    yields
+    on_worker(
+        rt,
+        timed(async move {
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|_| {
+                    tokio::spawn(async move {
+                        let mut yields = 0;
+                        for _ in 0..each {
+                            yield_now().await;
+                            yields += 1;
+                        }
+                        yields
+                    })
                 })
-            })
-            .collect();
-        let mut yields = 0;
-        for task in tasks {
-            yields += task.await.unwrap();
-        }
-        check("yields", yields, TASKS * each);
-        yields
-    }))
+                .collect();
+            let mut yields = 0;
+            for task in tasks {
+                yields += task.await.unwrap();
+            }
+            check("yields", yields, TASKS * each);
+            yields
+        }),
+    )
 }
 
 fn skynet_node(first: u64, leaves: u64) -> JoinHandle<u64> {
@@ -124,21 +133,31 @@ fn skynet(rt: &Runtime, options: &Options) -> Sample {
     while leaves * 10 <= options.n {
         leaves *= 10;
     }
-    on_worker(rt, timed(async move {
-        check("sum", skynet_node(0, leaves).await.unwrap(), sum_below(leaves));
-        leaves
-    }))
+    on_worker(
+        rt,
+        timed(async move {
+            check("sum", skynet_node(0, leaves).await.unwrap(), sum_below(leaves));
+            leaves
+        }),
+    )
 }
 
-fn fib_task(k: u32) -> Pin<Box<dyn Future<Output = u64> + Send>> {
-    Box::pin(async move {
-        if k < 2 {
-            return u64::from(k);
-        }
-        let spawned = tokio::spawn(fib_task(k - 1));
-        let inline = fib_task(k - 2).await;
-        spawned.await.unwrap() + inline
-    })
+async fn fib_of(k: u32) -> u64 {
+    if k < 2 {
+        return u64::from(k);
+    }
+    let spawned = fib_spawn(k - 1);
+    let inline = fib_inline(k - 2).await;
+    spawned.await.unwrap() + inline
+}
+
+fn fib_spawn(k: u32) -> JoinHandle<u64> {
+    tokio::spawn(fib_of(k))
+}
+
+// Only what is awaited inline has to be boxed, for it is recursive.
+fn fib_inline(k: u32) -> Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(fib_of(k))
 }
 
 fn fib(rt: &Runtime, options: &Options) -> Sample {
@@ -150,33 +169,42 @@ fn fib(rt: &Runtime, options: &Options) -> Sample {
         next = sum;
         k += 1;
     }
-    on_worker(rt, timed(async move {
-        check("fib", fib_task(k).await, this);
-        (next - 1).max(1)
-    }))
+    on_worker(
+        rt,
+        timed(async move {
+            check("fib", fib_inline(k).await, this);
+            next - 1
+        }),
+    )
 }
 
 fn spawn_blocking_seq(rt: &Runtime, options: &Options) -> Sample {
     let n = options.n;
-    on_worker(rt, timed(async move {
-        let mut sum = 0;
-        for i in 0..n {
-            sum += spawn_blocking(move || i).await.unwrap();
-        }
-        check("sum", sum, sum_below(n));
-        n
-    }))
+    on_worker(
+        rt,
+        timed(async move {
+            let mut sum = 0;
+            for i in 0..n {
+                sum += spawn_blocking(move || i).await.unwrap();
+            }
+            check("sum", sum, sum_below(n));
+            n
+        }),
+    )
 }
 
 fn spawn_blocking_conc(rt: &Runtime, options: &Options) -> Sample {
     let n = options.n;
-    on_worker(rt, timed(async move {
-        let handles: Vec<_> = (0..n).map(|i| spawn_blocking(move || i)).collect();
-        let mut sum = 0;
-        for handle in handles {
-            sum += handle.await.unwrap();
-        }
-        check("sum", sum, sum_below(n));
-        n
-    }))
+    on_worker(
+        rt,
+        timed(async move {
+            let handles: Vec<_> = (0..n).map(|i| spawn_blocking(move || i)).collect();
+            let mut sum = 0;
+            for handle in handles {
+                sum += handle.await.unwrap();
+            }
+            check("sum", sum, sum_below(n));
+            n
+        }),
+    )
 }

@@ -75,19 +75,22 @@ async fn churn(rounds: u64) -> u64 {
 
 fn timeout_churn(rt: &Runtime, options: &Options, tasks: u64) -> Sample {
     let each = (options.n / tasks).max(1);
-    on_worker(rt, timed(async move {
-        let mut done = 0;
-        if tasks == 1 {
-            done = churn(each).await;
-        } else {
-            let handles: Vec<_> = (0..tasks).map(|_| tokio::spawn(churn(each))).collect();
-            for handle in handles {
-                done += handle.await.unwrap();
+    on_worker(
+        rt,
+        timed(async move {
+            let mut done = 0;
+            if tasks == 1 {
+                done = churn(each).await;
+            } else {
+                let handles: Vec<_> = (0..tasks).map(|_| tokio::spawn(churn(each))).collect();
+                for handle in handles {
+                    done += handle.await.unwrap();
+                }
             }
-        }
-        check("bodies that ended in time", done, tasks * each);
-        done
-    }))
+            check("bodies that ended in time", done, tasks * each);
+            done
+        }),
+    )
 }
 
 #[derive(Default)]

@@ -1,0 +1,279 @@
+#include "blocking_pool.hpp"
+
+#include <magpie/core/config.hpp>
+
+#include <algorithm>
+#include <pthread.h>
+#include <system_error>
+#include <utility>
+
+namespace magpie::detail {
+
+blocking_pool::~blocking_pool() {
+    if (exited_.joinable())
+        exited_.get_id() == std::this_thread::get_id() ? exited_.detach() : exited_.join();
+}
+
+void blocking_pool::submit(blocking_job& job, const std::shared_ptr<void>& keep) {
+    bool refused = false;
+    futex* sleeper = nullptr;
+    {
+        const lock_guard guard(lock_);
+        if (closed_ && !job.mandatory()) {
+            refused = true;
+        } else {
+            active_.fetch_add(1, std::memory_order_seq_cst); // before the job can end: R40
+            if (!idle_.empty()) {
+                member* const m = idle_.back();
+                idle_.pop_back();
+                m->job = &job;
+                sleeper = &m->notified;
+                // Release: pairs with next_job(). Under the lock: the member is there until then.
+                sleeper->word.store(1, std::memory_order_release);
+            } else {
+                bool started = false;
+                if (counted_ < options_.limit) {
+                    try {
+                        start_thread(job, keep, false);
+                        started = true;
+                    } catch (...) {
+                        if (counted_ == 0) { // nobody would ever run it
+                            active_.fetch_sub(1, std::memory_order_relaxed);
+                            throw;
+                        }
+                    }
+                }
+                if (!started) {
+                    job.next_ = nullptr;
+                    (last_ != nullptr ? last_->next_ : first_) = &job;
+                    last_ = &job;
+                    ++depth_;
+                }
+            }
+        }
+    }
+    if (refused)
+        job.refuse();
+    if (sleeper != nullptr)
+        futex::wake(sleeper, 1); // by address: the thread may have seen the word and moved on
+}
+
+void blocking_pool::launch(blocking_job& job, const std::shared_ptr<void>& keep) {
+    const lock_guard guard(lock_);
+    start_thread(job, keep, true);
+}
+
+void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>& keep, bool worker) {
+    const place self = threads_.emplace(threads_.end());
+    self->job = &job;
+    self->worker = worker;
+    live_.word.fetch_add(1, std::memory_order_relaxed); // under the lock, as leave() does
+    struct start {
+        blocking_pool* pool;
+        place self;
+        std::shared_ptr<void> keep;
+    };
+    try {
+        // std::thread takes no stack size; the attribute's default is what it reads.
+        auto run = [begin = start{this, self, keep}, name = options_.thread_name + "-" + std::to_string(names_++)] {
+            ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
+            begin.pool->loop(begin.self);
+        };
+        if (options_.stack_size != 0) {
+            pthread_attr_t before;
+            pthread_attr_t mine;
+            ::pthread_getattr_default_np(&before);
+            ::pthread_getattr_default_np(&mine);
+            ::pthread_attr_setstacksize(&mine, options_.stack_size);
+            ::pthread_setattr_default_np(&mine);
+            struct restore {
+                pthread_attr_t* to;
+                ~restore() { ::pthread_setattr_default_np(to); }
+            } at_end{&before};
+            self->thread = std::thread(std::move(run));
+        } else {
+            self->thread = std::thread(std::move(run));
+        }
+    } catch (...) {
+        live_.word.fetch_sub(1, std::memory_order_relaxed);
+        threads_.erase(self);
+        throw;
+    }
+    if (!worker)
+        ++counted_;
+}
+
+void blocking_pool::loop(place self) noexcept {
+    if (options_.on_start)
+        options_.on_start();
+    blocking_job* job;
+    bool was_worker;
+    {
+        const lock_guard guard(lock_); // the starter has filled the member in
+        job = std::exchange(self->job, nullptr);
+        was_worker = self->worker;
+    }
+    if (was_worker) {
+        job->run(); // a worker is no call: nothing to report or to finish
+        const lock_guard guard(lock_);
+        self->worker = false;
+        ++counted_; // it has handed its worker over, and is a thread like the others now
+    } else {
+        execute(*self, *job);
+    }
+    while (blocking_job* const next = next_job(self))
+        execute(*self, *next);
+    if (options_.on_stop)
+        options_.on_stop();
+    leave(self);
+}
+
+void blocking_pool::execute(member& self, blocking_job& job) noexcept {
+    {
+        const lock_guard guard(lock_);
+        self.current = &job;
+    }
+    job.run();
+    {
+        const lock_guard guard(lock_); // a report must not find a job that is gone
+        self.current = nullptr;
+    }
+    job.finish();
+    active_.fetch_sub(1, std::memory_order_seq_cst); // R40: the clock may go on now
+    if (on_idle)
+        on_idle();
+}
+
+blocking_job* blocking_pool::next_job(place self) noexcept {
+    futex& mine = self->notified;
+    {
+        const lock_guard guard(lock_);
+        if (blocking_job* const job = first_) {
+            first_ = job->next_;
+            if (first_ == nullptr)
+                last_ = nullptr;
+            --depth_;
+            return job;
+        }
+        if (closed_ || counted_ > options_.limit)
+            return nullptr;
+        mine.word.store(0, std::memory_order_relaxed); // under the lock, before anybody knows us
+        idle_.push_back(&*self);
+    }
+    const auto deadline = futex::time_point::clock::now() + options_.keep_alive;
+    bool in_time = true;
+    // Acquire: pairs with submit() and close(); the job is there.
+    while (mine.word.load(std::memory_order_acquire) == 0 && in_time)
+        in_time = mine.wait_until(0, deadline);
+    const lock_guard guard(lock_);
+    // A thread whose time is up may have been handed a job in that very moment.
+    if (const auto found = std::find(idle_.begin(), idle_.end(), &*self); found != idle_.end())
+        idle_.erase(found);
+    return std::exchange(self->job, nullptr);
+}
+
+void blocking_pool::leave(place self) noexcept {
+    std::thread previous;
+    {
+        const lock_guard guard(lock_);
+        --counted_;
+        if (detached_) {
+            self->thread.detach();
+        } else {
+            previous = std::exchange(exited_, std::move(self->thread));
+        }
+        threads_.erase(self);
+        // The pool may go when the last one has left: nothing of it is touched after the lock.
+        live_.word.fetch_sub(1, std::memory_order_release);
+        futex::wake(&live_, 1);
+    }
+    if (previous.joinable())
+        previous.join();
+}
+
+void blocking_pool::close() noexcept {
+    blocking_job* refused = nullptr;
+    blocking_job** end = &refused;
+    {
+        const lock_guard guard(lock_);
+        closed_ = true;
+        for (member* m : idle_) {
+            m->notified.word.store(1, std::memory_order_release); // pairs with next_job()
+            futex::wake(&m->notified, 1);
+        }
+        idle_.clear();
+        blocking_job* job = std::exchange(first_, nullptr);
+        last_ = nullptr;
+        depth_ = 0;
+        while (job != nullptr) {
+            blocking_job* const next = std::exchange(job->next_, nullptr);
+            if (job->mandatory()) {
+                (last_ != nullptr ? last_->next_ : first_) = job;
+                last_ = job;
+                ++depth_;
+            } else {
+                *end = job;
+                end = &job->next_;
+            }
+            job = next;
+        }
+    }
+    while (refused != nullptr) {
+        blocking_job* const next = refused->next_;
+        refused->refuse(); // not under the lock: it destroys the user's closure
+        active_.fetch_sub(1, std::memory_order_seq_cst);
+        refused = next;
+    }
+}
+
+bool blocking_pool::join(futex::time_point deadline) noexcept {
+    for (;;) {
+        const std::uint32_t n = live_.word.load(std::memory_order_acquire); // pairs with leave()
+        if (n == 0)
+            break;
+        if (!live_.wait_until(n, deadline) && live_.word.load(std::memory_order_acquire) != 0)
+            return false;
+    }
+    std::thread last;
+    {
+        const lock_guard guard(lock_); // who left last has let go of it
+        last = std::move(exited_);
+    }
+    if (last.joinable())
+        last.join();
+    return true;
+}
+
+void blocking_pool::detach() noexcept {
+    const lock_guard guard(lock_);
+    detached_ = true;
+    for (member& m : threads_)
+        if (m.thread.joinable())
+            m.thread.detach();
+    if (exited_.joinable())
+        exited_.detach();
+}
+
+std::size_t blocking_pool::threads() const noexcept {
+    const lock_guard guard(lock_);
+    return counted_;
+}
+std::size_t blocking_pool::idle_threads() const noexcept {
+    const lock_guard guard(lock_);
+    return idle_.size();
+}
+std::size_t blocking_pool::depth() const noexcept {
+    const lock_guard guard(lock_);
+    return depth_;
+}
+
+std::vector<std::string> blocking_pool::running() const {
+    std::vector<std::string> all;
+    const lock_guard guard(lock_);
+    for (const member& m : threads_)
+        if (m.current != nullptr)
+            all.push_back(m.current->describe());
+    return all;
+}
+
+} // namespace magpie::detail

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <magpie/core/detail/atomic.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace magpie::detail {
+
+/// Something to run on a thread of the pool: `run` and then `finish`, or `refuse`; exactly once.
+class blocking_job {
+public:
+    blocking_job() noexcept = default;
+    blocking_job(const blocking_job&) = delete;
+    blocking_job& operator=(const blocking_job&) = delete;
+
+    virtual void run() noexcept = 0;
+    virtual void finish() noexcept = 0; ///< publishes the result; the job may be gone afterwards
+    virtual void refuse() noexcept = 0; ///< the pool is closed; the job may be gone afterwards
+    virtual std::string describe() const = 0;                 ///< for reports
+    virtual bool mandatory() const noexcept { return false; } ///< runs even when the pool closes
+
+protected:
+    ~blocking_job() = default;
+
+private:
+    friend class blocking_pool;
+    blocking_job* next_ = nullptr;
+};
+
+/// Threads for calls that block: made on demand up to a limit, kept for a while when idle. The
+/// workers run here as well, beside the limit.
+class blocking_pool {
+public:
+    struct options {
+        std::size_t limit;
+        std::chrono::nanoseconds keep_alive;
+        std::size_t stack_size;
+        std::string thread_name;
+        std::function<void()> on_start, on_stop;
+    };
+
+    explicit blocking_pool(options o) : options_(std::move(o)) {}
+    blocking_pool(const blocking_pool&) = delete;
+    blocking_pool& operator=(const blocking_pool&) = delete;
+    ~blocking_pool();
+
+    /// Runs `job` on a thread of its own choosing. `keep` is what the thread keeps alive.
+    /// @throws std::system_error when there is no thread at all and none can be made
+    void submit(blocking_job& job, const std::shared_ptr<void>& keep);
+
+    /// The same, at once, on a thread that does not count: for a worker.
+    void launch(blocking_job& job, const std::shared_ptr<void>& keep);
+
+    /// Refuses what waits (mandatory jobs aside) and everything new; idle threads end.
+    void close() noexcept;
+
+    /// Waits until no thread is left, and joins them. False when `deadline` came first.
+    bool join(futex::time_point deadline) noexcept;
+
+    /// Lets the threads end by themselves.
+    void detach() noexcept;
+
+    std::size_t threads() const noexcept;
+    std::size_t idle_threads() const noexcept;
+    std::size_t depth() const noexcept;
+
+    /// Whether calls run or wait. The workers do not count.
+    bool busy() const noexcept { return active_.load(std::memory_order_seq_cst) > 0; } // R40
+
+    /// What runs now, for a report.
+    std::vector<std::string> running() const;
+
+    /// Called, from the pool's thread, when a call has ended. Set before the first thread.
+    std::function<void()> on_idle;
+
+private:
+    // A thread's place in the pool; in `threads_` from its start to its end.
+    struct member {
+        std::thread thread;
+        blocking_job* job = nullptr; // handed over; guarded by lock_ until notified
+        blocking_job* current = nullptr;
+        futex notified;
+        bool worker = false;
+    };
+    using place = std::list<member>::iterator;
+
+    void start_thread(blocking_job& job, const std::shared_ptr<void>& keep, bool worker); // locked
+    void loop(place self) noexcept;
+    void execute(member& self, blocking_job& job) noexcept;
+    blocking_job* next_job(place self) noexcept;
+    void leave(place self) noexcept;
+
+    const options options_;
+    mutable mutex lock_;
+    std::list<member> threads_;
+    std::vector<member*> idle_;     // the last to become idle is used first
+    std::size_t counted_ = 0;       // threads that are no workers
+    std::size_t names_ = 0;
+    blocking_job* first_ = nullptr; // waiting jobs
+    blocking_job* last_ = nullptr;
+    std::size_t depth_ = 0;
+    bool closed_ = false;
+    bool detached_ = false;
+    std::thread exited_; // the last thread that has ended, to be joined by the next one
+    futex live_;         // how many threads there are
+    atomic<std::size_t> active_{0};
+};
+
+} // namespace magpie::detail

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/atomic.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace magpie::detail {
+
+/// Who sleeps and who searches: decides whether new work wakes somebody.
+///
+/// A worker is running, searching (awake without work, looking for some) or asleep. New work wakes
+/// a sleeper only if nobody searches; a searcher that finds work, and was the last, wakes the
+/// next: a chain instead of a herd. At most half of the workers search.
+///
+/// The lost wake-up, and why there is none (R39): who makes work visible does so by a seq_cst
+/// read-modify-write and then reads `word_`; who goes to sleep takes itself out of `word_` by a
+/// seq_cst read-modify-write and then reads every queue. In the single order of these, one of the
+/// two comes second and sees the other.
+class idle_set {
+public:
+    explicit idle_set(std::size_t workers) : workers_(workers), word_(workers << running_shift) {
+        sleepers_.reserve(workers);
+    }
+    idle_set(const idle_set&) = delete;
+    idle_set& operator=(const idle_set&) = delete;
+
+    static constexpr std::size_t nobody = ~std::size_t{0};
+
+    /// For who has made work visible: a sleeper to unpark, or `nobody`. It wakes as a searcher.
+    std::size_t wake_one() noexcept {
+        const state now{word_.load(std::memory_order_seq_cst)}; // R39, second step of the pusher
+        if (now.searching() > 0 || now.awake() == workers_)
+            return nobody;
+        const lock_guard guard(lock_);
+        if (state(word_.load(std::memory_order_relaxed)).searching() > 0 || sleepers_.empty())
+            return nobody;
+        const std::size_t w = sleepers_.back();
+        sleepers_.pop_back();
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        return w;
+    }
+
+    /// Any sleeper, whoever searches: to look at something that only it would look at.
+    std::size_t wake_any() noexcept {
+        const lock_guard guard(lock_);
+        if (sleepers_.empty())
+            return nobody;
+        const std::size_t w = sleepers_.back();
+        sleepers_.pop_back();
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        return w;
+    }
+
+    /// A running worker without work asks whether it may search.
+    bool start_searching() noexcept {
+        const state now{word_.load(std::memory_order_relaxed)}; // a limit that may be missed by one
+        if (2 * now.searching() >= workers_)
+            return false;
+        word_.fetch_add(one_searching, std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// A searcher has found work. True if it was the last one: it then wakes another.
+    bool stop_searching() noexcept {
+        return state(word_.fetch_sub(one_searching, std::memory_order_seq_cst)).searching() == 1;
+    }
+
+    /// The worker goes to sleep; afterwards it reads every queue (R39). True if nobody is awake now.
+    /// `last` runs under the lock in that case.
+    template <class Last>
+    bool sleep(std::size_t worker, bool searching, Last&& last) noexcept {
+        const lock_guard guard(lock_);
+        sleepers_.push_back(worker);
+        const std::uint64_t less = one_awake + (searching ? one_searching : 0);
+        const state before{word_.fetch_sub(less, std::memory_order_seq_cst)};
+        if (before.awake() > 1)
+            return false;
+        last();
+        return true;
+    }
+
+    /// A sleeper that woke by itself gets up, as a searcher. False if somebody has woken it
+    /// meanwhile: it is a searcher already, and a notification is on its way.
+    bool get_up(std::size_t worker) noexcept {
+        const lock_guard guard(lock_);
+        for (auto i = sleepers_.begin(); i != sleepers_.end(); ++i) {
+            if (*i == worker) {
+                sleepers_.erase(i);
+                word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// Gets up if nobody at all is awake and `condition()`, called under the lock, agrees.
+    template <class Condition>
+    bool get_up_if_all_sleep(std::size_t worker, Condition&& condition) noexcept {
+        const lock_guard guard(lock_);
+        if (state(word_.load(std::memory_order_relaxed)).awake() > 0 || !condition())
+            return false;
+        std::erase(sleepers_, worker);
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// How many are awake. seq_cst: used beside the queues by who goes to sleep.
+    std::size_t awake() const noexcept { return state(word_.load(std::memory_order_seq_cst)).awake(); }
+    std::size_t searching() const noexcept {
+        return state(word_.load(std::memory_order_seq_cst)).searching();
+    }
+
+private:
+    static constexpr unsigned running_shift = 32;
+    static constexpr std::uint64_t one_awake = std::uint64_t{1} << running_shift;
+    static constexpr std::uint64_t one_searching = 1;
+
+    class state {
+    public:
+        explicit state(std::uint64_t word) noexcept : word_(word) {}
+        std::size_t awake() const noexcept { return word_ >> running_shift; }
+        std::size_t searching() const noexcept { return word_ & 0xffff'ffffU; }
+
+    private:
+        std::uint64_t word_;
+    };
+
+    const std::size_t workers_;
+    atomic<std::uint64_t> word_; // awake (running and searching) and searching; grows under lock_
+    mutex lock_;
+    std::vector<std::size_t> sleepers_; // guarded by lock_; the last to sleep is woken first
+};
+
+} // namespace magpie::detail

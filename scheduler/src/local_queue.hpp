@@ -1,0 +1,132 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/strand.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace magpie::detail {
+
+/// A worker's run queue: a ring of fixed size, first in first out. The worker alone pushes; it
+/// and any number of thieves take from the front.
+template <std::size_t Capacity = 256>
+class local_queue {
+    static_assert((Capacity & (Capacity - 1)) == 0, "indices are masked");
+
+public:
+    static constexpr std::size_t capacity = Capacity;
+
+    local_queue() noexcept = default;
+    local_queue(const local_queue&) = delete;
+    local_queue& operator=(const local_queue&) = delete;
+
+    // --- the worker ---
+
+    /// Returns false when the ring is full.
+    bool push(strand& s) noexcept {
+        const std::uint64_t tail = tail_.load(std::memory_order_relaxed); // ours alone
+        if (tail - head_.load(std::memory_order_acquire) == Capacity)     // (T)
+            return false;
+        slot(tail).store(&s, std::memory_order_relaxed); // published by the tail
+        // (P), and seq_cst because the caller reads the idle word next, where a worker that goes
+        // to sleep writes it and then reads this tail: if both read old values, work is stranded.
+        tail_.exchange(tail + 1, std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// The oldest, or null.
+    strand* pop() noexcept {
+        std::uint64_t head = head_.load(std::memory_order_relaxed); // the CAS checks it
+        for (;;) {
+            if (head == tail_.load(std::memory_order_relaxed)) // ours
+                return nullptr;
+            strand* const s = slot(head).load(std::memory_order_relaxed); // our own write
+            // Release: (T), for the slot is free from here on.
+            if (head_.compare_exchange_weak(head, head + 1, std::memory_order_release,
+                                            std::memory_order_relaxed))
+                return s;
+        }
+    }
+
+    /// Takes the older half out of a full ring, linked by queue_next. Returns how many; 0 if thieves
+    /// have made room meanwhile.
+    std::size_t take_half(strand*& first, strand*& last) noexcept {
+        constexpr std::uint64_t half = Capacity / 2;
+        std::uint64_t head = head_.load(std::memory_order_relaxed); // the CAS checks it
+        if (tail_.load(std::memory_order_relaxed) - head < Capacity)
+            return 0;
+        first = last = slot(head).load(std::memory_order_relaxed);
+        std::array<strand*, half> taken;
+        for (std::uint64_t i = 0; i < half; ++i)
+            taken[i] = slot(head + i).load(std::memory_order_relaxed);
+        if (!head_.compare_exchange_strong(head, head + half, std::memory_order_release, // (T)
+                                           std::memory_order_relaxed))
+            return 0;
+        for (std::size_t i = 0; i + 1 < half; ++i)
+            taken[i]->queue_next = taken[i + 1];
+        taken[half - 1]->queue_next = nullptr;
+        first = taken[0];
+        last = taken[half - 1];
+        return half;
+    }
+
+    /// Index that the next push will get; pops give strands in the order of their indices.
+    std::uint64_t tail_index() const noexcept { return tail_.load(std::memory_order_relaxed); }
+    std::uint64_t head_index() const noexcept { return head_.load(std::memory_order_relaxed); }
+
+    // --- anybody ---
+
+    /// How many are queued: exact for the worker when nobody steals.
+    std::size_t size() const noexcept {
+        // seq_cst: a worker that goes to sleep has written the idle word and reads this next.
+        const std::uint64_t head = head_.load(std::memory_order_seq_cst);
+        const std::uint64_t tail = tail_.load(std::memory_order_seq_cst);
+        return tail > head ? static_cast<std::size_t>(tail - head) : 0;
+    }
+
+    /// Moves half of this queue into `to`, the empty queue of the calling worker, and gives the
+    /// oldest of them to run at once. Null if there was nothing, or a race was lost.
+    strand* steal_into(local_queue& to) noexcept {
+        const std::uint64_t to_tail = to.tail_.load(std::memory_order_relaxed); // the caller's own
+        std::uint64_t head = head_.load(std::memory_order_acquire);             // (T)
+        const std::uint64_t tail = tail_.load(std::memory_order_acquire);       // (P)
+        if (tail <= head)
+            return nullptr;
+        const std::uint64_t count = std::min(tail - head, std::uint64_t{Capacity});
+        const std::uint64_t n = count - count / 2;
+        // Copied before they are ours: if the head has not moved by then, nobody has taken or
+        // overwritten them (I2).
+        strand* const first = slot(head).load(std::memory_order_relaxed);
+        for (std::uint64_t i = 1; i < n; ++i)
+            to.slot(to_tail + i - 1)
+                .store(slot(head + i).load(std::memory_order_relaxed), std::memory_order_relaxed);
+        if (!head_.compare_exchange_strong(head, head + n, std::memory_order_acq_rel, // (T)
+                                           std::memory_order_relaxed))
+            return nullptr;
+        if (n > 1)
+            to.tail_.store(to_tail + n - 1, std::memory_order_seq_cst); // (P)
+        return first;
+    }
+
+private:
+    // head_ and tail_ only grow; index i lives in slot i % Capacity.
+    //
+    // I1. head_ <= tail_ <= head_ + Capacity, as the worker sees them.
+    // I2. A slot in [head_, tail_) is never written: the worker writes only at tail_, and only
+    //     when tail_ - head_ < Capacity. So what a thief read there is right if its CAS succeeds.
+    // I3. 64-bit indices do not come back: no ABA.
+    //
+    // (P) push -> thief: the tail (release) carries the slot, and the strand as its waker left it.
+    // (T) take -> push: the head (release) tells the worker that the slots have been read.
+    atomic<strand*>& slot(std::uint64_t index) noexcept { return slots_[index % Capacity]; }
+
+    alignas(64) atomic<std::uint64_t> head_{0}; // written by everybody
+    alignas(64) atomic<std::uint64_t> tail_{0}; // written by the worker
+    std::array<atomic<strand*>, Capacity> slots_{};
+};
+
+} // namespace magpie::detail

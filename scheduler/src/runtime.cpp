@@ -1,0 +1,152 @@
+#include <magpie/scheduler/runtime.hpp>
+
+#include "runtime_core.hpp"
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/error.hpp>
+#include <magpie/core/log.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace magpie {
+
+namespace detail {
+
+executor& executor_of(runtime_core& core) noexcept { return core; }
+
+void require_no_task(const char* what) {
+    const thread_state& here = this_thread();
+    if (here.turn != nullptr && here.turn != here.may_block)
+        throw std::logic_error(std::string(what) +
+                               " inside a task would block its worker: co_await the task or spawn "
+                               "it, or call this in spawn_blocking or block_in_place");
+}
+
+executor& local_executor() {
+    worker* const w = worker::current();
+    if (w == nullptr || w->core().is_multi() || this_thread().turn == nullptr)
+        throw_usage_error("spawn_local needs a task of a current_thread runtime: elsewhere tasks "
+                          "move between threads, use spawn");
+    return w->core();
+}
+
+void drive_until_finished(runtime_core& core, const abort_handle& root) {
+    const auto finished = [&] { return root.is_finished() && (!core.closing() || core.all_ended()); };
+    for (;;) {
+        // Acquire: pairs with seat_changed_now(); then a look, then the sleep on what was read.
+        const std::uint32_t seen = core.seat_changed.word.load(std::memory_order_acquire);
+        core.seat_waiters.fetch_add(1, std::memory_order_seq_cst); // then the root: see run_until()
+        const bool over = root.is_finished();
+        // Acquire: what the last one who sat here has left behind.
+        const bool seated = !over && !core.seat_taken.exchange(true, std::memory_order_acquire);
+        if (!over && !seated)
+            core.seat_changed.wait(seen);
+        core.seat_waiters.fetch_sub(1, std::memory_order_relaxed);
+        if (over)
+            return;
+        if (seated) {
+            core.workers.front()->run_until(finished);
+            core.seat_taken.store(false, std::memory_order_release); // pairs with the exchange
+            core.seat_changed_now();
+            return;
+        }
+    }
+}
+
+} // namespace detail
+
+// --- enter_guard ---
+
+enter_guard::enter_guard(std::shared_ptr<detail::runtime_core> core) noexcept
+    : core_(std::move(core)),
+      outer_(std::exchange(detail::this_thread().executor, &detail::executor_of(*core_))) {}
+
+enter_guard::~enter_guard() {
+    detail::thread_state& here = detail::this_thread();
+    if (here.executor != &detail::executor_of(*core_))
+        detail::fatal("enter guards go in the reverse order in which they were made: a later one "
+                      "still lives",
+                      __FILE__, __LINE__);
+    here.executor = outer_;
+}
+
+// --- runtime_handle ---
+
+runtime_handle runtime_handle::current(std::source_location where) {
+    executor& e = detail::current_executor(where);
+    auto* const core = dynamic_cast<detail::runtime_core*>(&e);
+    if (core == nullptr)
+        detail::throw_usage_error("this task's executor is no magpie::runtime");
+    return runtime_handle(core->shared_from_this());
+}
+
+runtime_metrics runtime_handle::metrics() const { return core_->metrics(); }
+std::string_view runtime_handle::name() const noexcept { return core_->options.name; }
+std::uint64_t runtime_handle::id() const noexcept { return core_->id; }
+layout runtime_handle::layout() const noexcept { return core_->options.layout; }
+std::size_t runtime_handle::worker_threads() const noexcept { return core_->workers.size(); }
+
+// --- runtime ---
+
+runtime::runtime() : runtime(runtime_builder().build()) {}
+
+runtime::runtime(std::shared_ptr<detail::runtime_core> core) noexcept : handle_(std::move(core)) {}
+
+runtime& runtime::operator=(runtime&& other) noexcept {
+    runtime old(std::move(*this));
+    handle_ = std::move(other.handle_);
+    return *this;
+}
+
+runtime::~runtime() {
+    if (handle_.core_ == nullptr)
+        return;
+    detail::runtime_core& core = *handle_.core_;
+    const detail::thread_state& here = detail::this_thread();
+    if (here.turn != nullptr && here.turn != here.may_block) {
+        detail::fatal("a runtime was destroyed inside a task, which would have to wait for itself: "
+                      "call shutdown_background() there, or destroy it on a plain thread; it was "
+                      "made at",
+                      core.made_at.file_name(), static_cast<int>(core.made_at.line()));
+    }
+    core.shutdown(detail::futex::time_point::max());
+}
+
+bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
+    if (handle_.core_ == nullptr)
+        return true;
+    detail::runtime_core& core = *handle_.core_;
+    const auto now = std::chrono::steady_clock::now();
+    const auto room = std::chrono::steady_clock::time_point::max() - now;
+    const bool in_task = detail::this_thread().turn != nullptr;
+    const bool ended = !in_task && core.shutdown(limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
+                                                               : std::chrono::steady_clock::time_point::max());
+    if (!ended) {
+        core.close();
+        if (!in_task)
+            core.report_leftovers();
+        core.abandon();
+    }
+    handle_.core_ = nullptr;
+    return ended;
+}
+
+void runtime::shutdown_background() noexcept {
+    if (handle_.core_ == nullptr)
+        return;
+    // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
+    if (!handle_.core_->is_multi() && detail::this_thread().turn == nullptr)
+        handle_.core_->shutdown(std::chrono::steady_clock::now());
+    handle_.core_->abandon();
+    handle_.core_ = nullptr;
+}
+
+std::optional<std::size_t> worker_index() noexcept {
+    const detail::worker* const w = detail::worker::current();
+    return w != nullptr ? std::optional(w->index()) : std::nullopt;
+}
+
+} // namespace magpie

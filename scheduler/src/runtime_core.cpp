@@ -1,0 +1,484 @@
+#include "runtime_core.hpp"
+
+#include "futex_driver.hpp"
+
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/error.hpp>
+#include <magpie/core/log.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace magpie::detail {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+std::uint64_t next_runtime_id() noexcept {
+    static atomic<std::uint64_t> last{0};
+    return last.fetch_add(1, std::memory_order_relaxed) + 1; // unique is enough
+}
+
+std::string place(std::source_location w) {
+    return std::string(w.file_name()) + ":" + std::to_string(w.line());
+}
+
+} // namespace
+
+/// Receives what nobody else can, for this runtime's tasks; outlives it with their handles.
+class runtime_core::sink final : public unhandled_sink {
+public:
+    explicit sink(std::function<void(const unhandled_exception&)> hook) : hook_(std::move(hook)) {}
+
+    void report(const unhandled_exception& x) noexcept override {
+        count_.fetch_add(1, std::memory_order_relaxed); // a statistic
+        if (hook_) {
+            hook_(x);
+        } else {
+            const std::string name = x.task_name.empty() ? "" : " \"" + std::string(x.task_name) + "\"";
+            log(log_level::error, "task " + std::to_string(x.task_id) + name + ", spawned at " +
+                                      place(x.where) + ", failed and nobody received it: " +
+                                      std::string(describe(x.error)));
+        }
+        if (on_report)
+            on_report();
+    }
+
+    std::uint64_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+
+    std::function<void()> on_report;
+
+private:
+    const std::function<void(const unhandled_exception&)> hook_;
+    atomic<std::uint64_t> count_{0};
+};
+
+/// Counts a thread that is no worker in and out of the core: it cannot go in between (R31).
+class runtime_core::visitor {
+public:
+    explicit visitor(runtime_core& c) noexcept : core_(c) {
+        // seq_cst: all_ended() reads it after closing_ was set; a visitor reads closing_ after it.
+        core_.visitors_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    visitor(const visitor&) = delete;
+    ~visitor() { core_.visitors_.fetch_sub(1, std::memory_order_release); } // pairs with ~runtime_core
+
+private:
+    runtime_core& core_;
+};
+
+runtime_core::runtime_core(runtime_options o, std::source_location where)
+    : executor(o.budget), options(std::move(o)), made_at(where), id(next_runtime_id()),
+      time(options.paused_clock), idle(is_multi() ? options.worker_threads : 1),
+      tasks((is_multi() ? options.worker_threads : 1) + 1),
+      pool({options.max_blocking_threads, options.thread_keep_alive, options.thread_stack_size,
+            options.thread_name, options.on_thread_start, options.on_thread_stop}),
+      watch(is_multi() && options.worker_threads > 1), futex_driver_(new futex_driver),
+      driver_(futex_driver_.get()), id_base_((id - 1) << 44),
+      sink_(std::make_shared<sink>(options.on_unhandled_exception)) {
+    const std::size_t n = is_multi() ? options.worker_threads : 1;
+    std::uint64_t seed = options.seed ? *options.seed : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
+    for (std::size_t i = 0; i < n; ++i)
+        workers.push_back(std::make_unique<worker>(*this, i, seed += 0x9E3779B97F4A7C15ULL));
+    pool.on_idle = [this] {
+        if (time.paused())
+            notify_any(); // the clock may go on now, if all sleep
+    };
+    if (options.unhandled == unhandled_policy::shutdown)
+        sink_->on_report = [this] { close(); };
+    add_unhandled_sink(*this, sink_);
+}
+
+runtime_core::~runtime_core() {
+    // Acquire: pairs with ~visitor. It is between a push and a notify: a moment.
+    while (visitors_.load(std::memory_order_acquire) > 0)
+        std::this_thread::yield();
+    sink_->on_report = nullptr;
+    remove_unhandled_sink(*this);
+}
+
+void runtime_core::start() {
+    if (!is_multi())
+        return;
+    try {
+        for (const auto& w : workers)
+            pool.launch(*w, shared_from_this());
+    } catch (...) {
+        close();
+        pool.join(futex::time_point::max());
+        throw;
+    }
+}
+
+// --- executor ---
+
+void runtime_core::schedule(strand& s, placement where) noexcept {
+    worker* const w = worker::current();
+    if (w != nullptr && &w->core() == this) {
+        w->schedule(s, where);
+        return;
+    }
+    const visitor inside(*this); // the strand keeps the core alive until it is queued
+    remote_schedules_.fetch_add(1, std::memory_order_relaxed); // a statistic
+    injected.push(s);
+    notify_one();
+}
+
+void runtime_core::adopt(cell& c) noexcept {
+    worker* const w = worker::current();
+    if (w != nullptr && &w->core() == this) {
+        c.id = w->next_id();
+        if (closing_hint()) { // its task is alive: a late look is soon enough
+            c.refuse();
+            return;
+        }
+        w->spawned.add();
+        if (options.on_task_spawn)
+            options.on_task_spawn(c.id);
+        w->schedule(c, placement::spawn);
+        return;
+    }
+    const visitor inside(*this);
+    c.id = external_id();
+    if (closing()) {
+        c.refuse();
+        return;
+    }
+    external_spawned_.fetch_add(1, std::memory_order_seq_cst); // before it can end; see all_ended()
+    if (options.on_task_spawn)
+        options.on_task_spawn(c.id);
+    injected.push(c);
+    notify_one();
+}
+
+std::uint64_t runtime_core::external_id() noexcept {
+    // Relaxed: unique is enough. The lane behind the workers' is everybody else's.
+    return id_base_ + (external_ids_.fetch_add(1, std::memory_order_relaxed) + 1) * tasks.stride() +
+           workers.size();
+}
+
+bool runtime_core::enroll(cell& c) noexcept { return tasks.add(c); }
+
+void runtime_core::retire(cell& c) noexcept {
+    if (c.is_enrolled())
+        tasks.remove(c);
+    if (options.on_task_end)
+        options.on_task_end(c.id);
+    worker* const w = worker::current();
+    // Release: pairs with all_ended(); what the task has spawned was counted before.
+    if (w != nullptr && &w->core() == this)
+        w->ended.store(w->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    else
+        external_ended_.fetch_add(1, std::memory_order_release);
+}
+
+void runtime_core::run_blocking(blocking_job& job) { pool.submit(job, shared_from_this()); }
+
+// --- waking ---
+
+void runtime_core::notify_one() noexcept {
+    if (const std::size_t w = idle.wake_one(); w != idle_set::nobody)
+        unpark(w);
+}
+
+void runtime_core::notify_any() noexcept {
+    if (const std::size_t w = idle.wake_any(); w != idle_set::nobody)
+        unpark(w);
+}
+
+void runtime_core::notify_all() noexcept {
+    for (std::size_t w; (w = idle.wake_any()) != idle_set::nobody;)
+        unpark(w);
+}
+
+void runtime_core::unpark(std::size_t index) noexcept {
+    switch (static_cast<parker::where>(workers[index]->parker.notify())) {
+    case parker::where::in_driver: the_driver().wake(); break;
+    case parker::where::on_watch: watch.wake(); break;
+    case parker::where::on_futex: break; // notify() has done it
+    }
+}
+
+bool runtime_core::work_anywhere() const noexcept {
+    if (injected.size() > 0)
+        return true;
+    return std::any_of(workers.begin(), workers.end(), [](const auto& w) { return w->has_queued(); });
+}
+
+strand* runtime_core::look_after_others(worker& by) noexcept {
+    if (workers.size() == 1 || !watching_.try_lock())
+        return nullptr;
+    strand* found = nullptr;
+    const auto now = futex::time_point::clock::now();
+    std::string report;
+    for (const auto& w : workers) {
+        if (w.get() == &by)
+            continue;
+        const std::uint64_t turn = w->turn_number();
+        const std::uint64_t task = w->running_id();
+        if (turn != w->seen_turn || task == 0) {
+            w->seen_turn = turn;
+            w->seen_since = now;
+            w->reported = false;
+            continue;
+        }
+        const auto stuck = now - w->seen_since;
+        if (found == nullptr && stuck >= 200us)
+            found = w->take_slot();
+        if (stuck >= options.stuck_limit && !std::exchange(w->reported, true))
+            report += describe_task(task, w->running_where()) + " has kept worker " +
+                      std::to_string(w->index()) + " for more than " +
+                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(stuck).count()) +
+                      " ms without suspending: use spawn_blocking or co_await consume_budget()";
+    }
+    watching_.unlock();
+    if (!report.empty())
+        log(log_level::warning, report);
+    return found;
+}
+
+std::string runtime_core::describe_task(std::uint64_t task, std::uintptr_t where) const {
+    std::string text = "task " + std::to_string(task);
+    if (where != 0)
+        return text + ", spawned at " + place(std::bit_cast<std::source_location>(where)) + ",";
+    tasks.for_each([&](const cell& c) { // one with a name: it may have been idle before
+        if (c.id == task)
+            text += " \"" + std::string(c.name()) + "\", spawned at " + place(c.where()) + ",";
+    });
+    return text;
+}
+
+// --- the driver ---
+
+bool runtime_core::try_lock_driver() noexcept {
+    return !driver_busy_.load(std::memory_order_relaxed) && // spare the others the line
+           !driver_busy_.exchange(true, std::memory_order_acquire);
+}
+
+void runtime_core::unlock_driver() noexcept { driver_busy_.store(false, std::memory_order_release); }
+
+void runtime_core::poll_driver() noexcept {
+    if (!try_lock_driver())
+        return;
+    the_driver().poll();
+    unlock_driver();
+}
+
+void runtime_core::park_driver(futex::time_point limit) noexcept {
+    futex::time_point until;
+    std::uint64_t first;
+    do {
+        first = next_timer();
+        until = time.paused() ? limit : std::min(limit, time.steady_time_of(first));
+        const std::uint64_t tick = until == futex::time_point::max() ? timer_wheel::never
+                                                                     : time.tick_at_or_after(until);
+        // seq_cst, then the deadlines once more: arm() writes a deadline and then reads this.
+        driver_sleeps_until_.exchange(std::max<std::uint64_t>(tick, 1), std::memory_order_seq_cst);
+    } while (next_timer() < first);
+    the_driver().park(until);
+    driver_sleeps_until_.store(0, std::memory_order_relaxed); // a late look wakes in vain, at worst
+}
+
+// --- timers ---
+
+void runtime_core::arm(timer_entry& e, clock::time_point deadline) noexcept {
+    worker* const w = worker::current();
+    worker_timers& on = w != nullptr && &w->core() == this ? w->timers : workers.front()->timers;
+    const std::uint64_t tick = time.tick_at_or_after(deadline);
+    if (on.arm(e, tick) && tick < driver_sleeps_until_.load(std::memory_order_seq_cst)) // park_driver
+        the_driver().wake();
+}
+
+cancel_answer runtime_core::disarm(timer_entry& e) noexcept {
+    return static_cast<worker_timers*>(e.wheel)->disarm(e) ? cancel_answer::quiet : cancel_answer::coming;
+}
+
+std::uint64_t runtime_core::next_timer() const noexcept {
+    std::uint64_t first = timer_wheel::never;
+    for (const auto& w : workers)
+        first = std::min(first, w->timers.next());
+    return first;
+}
+
+bool runtime_core::timers_due() const noexcept {
+    const std::uint64_t first = next_timer();
+    return first != timer_wheel::never && first <= time.tick_now();
+}
+
+std::size_t runtime_core::fire_timers() noexcept {
+    const std::uint64_t now = time.tick_now();
+    std::size_t n = 0;
+    for (const auto& w : workers)
+        if (w->timers.next() <= now)
+            n += w->timers.fire(now);
+    return n;
+}
+
+// --- the paused clock ---
+
+void runtime_core::pause_clock() {
+    if (time.paused())
+        throw_usage_error("the clock is paused already: resume_clock() first");
+    time.pause();
+}
+
+void runtime_core::resume_clock() {
+    if (!time.paused())
+        throw_usage_error("the clock is not paused: pause_clock() first");
+    time.resume();
+    notify_all(); // they sleep without a deadline
+}
+
+bool runtime_core::advance_pending() const noexcept {
+    const lock_guard guard(clock_lock_);
+    return advance_waiter_ != nullptr;
+}
+
+void runtime_core::begin_advance(leaf& waiter, clock::duration d) noexcept {
+    const lock_guard guard(clock_lock_);
+    advance_target_ = add_saturated(time.now(), d);
+    advance_waiter_ = &waiter;
+    advance_complete_ = false;
+}
+
+cancel_answer runtime_core::withdraw_advance(leaf& waiter) noexcept {
+    const lock_guard guard(clock_lock_);
+    if (advance_waiter_ != &waiter)
+        return cancel_answer::coming;
+    advance_waiter_ = nullptr;
+    return cancel_answer::quiet;
+}
+
+// Under the idle set's lock, all asleep: nobody can begin to run meanwhile (R40).
+bool runtime_core::step_paused_clock() noexcept {
+    if (work_anywhere() || pool.busy() || visitors_.load(std::memory_order_seq_cst) > 0)
+        return false;
+    const std::uint64_t tick = next_timer();
+    const lock_guard guard(clock_lock_);
+    if (advance_waiter_ == nullptr) {
+        if (tick == timer_wheel::never || !time.paused())
+            return false;
+        time.advance_to(std::max(time.now(), time.time_of(tick)));
+        return true;
+    }
+    if (tick != timer_wheel::never && time.time_of(tick) <= advance_target_) {
+        time.advance_to(std::max(time.now(), time.time_of(tick)));
+    } else {
+        time.advance_to(advance_target_);
+        advance_complete_ = true;
+    }
+    return true;
+}
+
+void runtime_core::finish_advance() noexcept {
+    if (!time.paused())
+        return;
+    leaf* waiter = nullptr;
+    {
+        const lock_guard guard(clock_lock_);
+        if (std::exchange(advance_complete_, false))
+            waiter = std::exchange(advance_waiter_, nullptr);
+    }
+    if (waiter != nullptr)
+        wake(*waiter);
+}
+
+// --- the seat of current_thread ---
+
+void runtime_core::seat_changed_now() noexcept {
+    seat_changed.word.fetch_add(1, std::memory_order_release); // pairs with drive_until_finished()
+    futex::wake(&seat_changed, INT32_MAX);
+}
+
+// --- the end ---
+
+void runtime_core::close() noexcept {
+    if (closing_.exchange(true, std::memory_order_seq_cst)) // see visitor
+        return;
+    tasks.close_and_abort();
+    pool.close();
+    notify_all();
+}
+
+// Ends are read before spawns: a task counts what it spawns before it ends itself, and the ends
+// are released. With closing_ set and no visitor inside, nobody else spawns.
+bool runtime_core::all_ended() const noexcept {
+    if (visitors_.load(std::memory_order_seq_cst) > 0)
+        return false;
+    std::uint64_t ended = external_ended_.load(std::memory_order_acquire);
+    for (const auto& w : workers)
+        ended += w->ended.load(std::memory_order_acquire);
+    std::uint64_t spawned = external_spawned_.load(std::memory_order_seq_cst);
+    for (const auto& w : workers)
+        spawned += w->spawned.get();
+    return ended == spawned;
+}
+
+bool runtime_core::stop_if_all_ended() noexcept {
+    if (!all_ended())
+        return false;
+    if (!stopped_.exchange(true, std::memory_order_acq_rel)) // release: pairs with stopped()
+        notify_all();
+    return true;
+}
+
+bool runtime_core::shutdown(futex::time_point deadline) {
+    close();
+    if (!is_multi() && !seat_taken.exchange(true, std::memory_order_acquire)) {
+        // Nobody drives it: the calling thread does, for the tasks' last turns (R32).
+        workers.front()->run_until([&] { return stopped() || futex::time_point::clock::now() >= deadline; });
+        seat_taken.store(false, std::memory_order_release);
+        seat_changed_now();
+    }
+    return pool.join(deadline) && (stopped() || all_ended());
+}
+
+void runtime_core::abandon() noexcept {
+    close();
+    pool.detach();
+}
+
+void runtime_core::report_leftovers() const {
+    std::string text = "shutdown" + (options.name.empty() ? "" : " of runtime \"" + options.name + "\"") +
+                       ": still running:";
+    std::vector<std::uint64_t> named;
+    for (const auto& w : workers)
+        if (const std::uint64_t task = w->running_id())
+            text += "\n  " + describe_task(task, w->running_where()) + " runs on worker " + std::to_string(w->index()),
+                named.push_back(task);
+    tasks.for_each([&](const cell& c) {
+        if (std::find(named.begin(), named.end(), c.id) == named.end())
+            text += "\n  task " + std::to_string(c.id) +
+                    (c.name().empty() ? "" : " \"" + std::string(c.name()) + "\"") + ", spawned at " + place(c.where());
+    });
+    for (const std::string& call : pool.running())
+        text += "\n  " + call;
+    log(log_level::warning, text);
+}
+
+runtime_metrics runtime_core::metrics() const {
+    runtime_metrics m;
+    std::uint64_t ended = external_ended_.load(std::memory_order_acquire);
+    for (const auto& w : workers)
+        ended += w->ended.load(std::memory_order_acquire);
+    m.spawned = external_spawned_.load(std::memory_order_relaxed);
+    for (const auto& w : workers) {
+        m.workers.push_back(w->metrics());
+        m.spawned += w->spawned.get();
+    }
+    m.live = m.spawned - ended;
+    m.remote_schedules = remote_schedules_.load(std::memory_order_relaxed);
+    m.unhandled_exceptions = sink_->count();
+    m.injection_depth = injected.size();
+    m.blocking_threads = pool.threads();
+    m.idle_blocking_threads = pool.idle_threads();
+    m.blocking_depth = pool.depth();
+    return m;
+}
+
+} // namespace magpie::detail

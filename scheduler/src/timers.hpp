@@ -1,0 +1,74 @@
+#pragma once
+
+#include "timer_wheel.hpp"
+
+#include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/timer.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace magpie::detail {
+
+/// One worker's timers: a wheel behind a lock that is hardly ever contended, for a task that has
+/// moved cancels from elsewhere.
+class worker_timers {
+public:
+    /// Adds an entry. Returns true if it is now the first that is due.
+    bool arm(timer_entry& e, std::uint64_t tick) noexcept {
+        const lock_guard guard(lock_);
+        e.wheel = this;
+        e.armed = true;
+        wheel_.insert(e, tick);
+        if (tick >= next_.load(std::memory_order_relaxed)) // written under the lock
+            return false;
+        // seq_cst: the caller reads next until when the driver's sleeper sleeps; that one writes
+        // it and then reads this. If both read old values, the timer is late.
+        next_.exchange(tick, std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// Takes an entry back. False if it has been taken to be fired.
+    bool disarm(timer_entry& e) noexcept {
+        const lock_guard guard(lock_);
+        if (!e.armed)
+            return false;
+        wheel_.remove(e);
+        e.armed = false;
+        // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
+        if (e.tick <= next_.load(std::memory_order_relaxed))
+            next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// When to look next; `timer_wheel::never` without timers. May be too early (a slot is to be
+    /// sorted then), never too late.
+    std::uint64_t next() const noexcept { return next_.load(std::memory_order_seq_cst); } // see arm
+
+    /// Wakes the waiters of all entries due by `now`. Returns how many.
+    std::size_t fire(std::uint64_t now) noexcept {
+        timer_entry* due;
+        {
+            const lock_guard guard(lock_);
+            due = wheel_.advance(now);
+            for (timer_entry* e = due; e != nullptr; e = e->next)
+                e->armed = false; // a disarm from here on is told that the wake is coming
+            next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
+        }
+        std::size_t n = 0;
+        while (due != nullptr) {
+            timer_entry* const next = due->next; // before the wake, which may free the entry
+            wake(*due->waiter);
+            due = next;
+            ++n;
+        }
+        return n;
+    }
+
+private:
+    mutex lock_;
+    timer_wheel wheel_;                              // guarded by lock_
+    atomic<std::uint64_t> next_{timer_wheel::never}; // written under lock_
+};
+
+} // namespace magpie::detail

@@ -1,0 +1,349 @@
+#include "worker.hpp"
+
+#include "runtime_core.hpp"
+
+#include <magpie/core/detail/frame_allocator.hpp>
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/log.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <limits>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <utility>
+
+namespace magpie::detail {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr std::uint32_t slot_limit = 3;   // how often in a row the slot goes before the queue
+constexpr std::size_t injector_batch = 128;
+constexpr auto watch_interval = 1ms;      // how often one looks while others run
+constexpr auto slot_age = 200us;          // when what waits in a stuck worker's slot may be taken
+constexpr auto trim_after = 1s;
+constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
+} // namespace
+
+worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed) noexcept
+    : core_(core), index_(index), random_(seed | 1), poll_before_(no_index) {}
+
+worker* worker::current() noexcept { return static_cast<worker*>(this_thread().worker); }
+
+// --- the loop ---
+
+void worker::run() noexcept {
+    thread_state& here = this_thread();
+    here.worker = this;
+    here.executor = &core_;
+    ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); // a microsecond: 50 by default, added to each sleep
+    if (const auto& cpus = core_.options.affinity; !cpus.empty()) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(cpus[index_ % cpus.size()], &set);
+        if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
+            log(log_level::warning, "a worker could not be bound to its processor: see affinity()");
+    }
+    awake_since_ = futex::time_point::clock::now();
+    while (!core_.stopped()) {
+        if (strand* const s = next()) {
+            execute(*s);
+            if (lost())
+                return; // a blocking section has handed the worker to another thread
+        } else {
+            park();
+        }
+    }
+    if (searching_) {
+        searching_ = false;
+        core_.idle.stop_searching();
+    }
+    here.worker = nullptr;
+    here.executor = nullptr;
+}
+
+void worker::run_until(const std::function<bool()>& done) {
+    thread_state& here = this_thread();
+    const thread_state before = here;
+    here.worker = this;
+    here.executor = &core_;
+    here.turn = nullptr;
+    awake_since_ = futex::time_point::clock::now();
+    while (!done()) {
+        if (strand* const s = next()) {
+            execute(*s);
+            // seq_cst: a waiter counts itself in and then looks at its root's end (R35).
+            if (core_.seat_waiters.load(std::memory_order_seq_cst) > 0)
+                core_.seat_changed_now();
+        } else {
+            park();
+        }
+    }
+    found_work(); // whoever sits here next begins as a running worker
+    here = before;
+}
+
+strand* worker::next() noexcept {
+    if (strand* const s = std::exchange(found_, nullptr))
+        return s;
+    ++tick_;
+    if (tick_ % core_.options.event_interval == 0)
+        maintain();
+    if (tick_ % core_.options.global_queue_interval == 0)
+        if (strand* const s = from_injector())
+            return s;
+    if (slot_run_ < slot_limit) {
+        if (strand* const s = take_slot()) {
+            ++slot_run_;
+            return s;
+        }
+    } else {
+        slot_run_ = 0;
+        if (strand* const s = take_slot())
+            push(*s); // behind the queue; it wakes nobody: this worker comes to it
+    }
+    if (ring_.head_index() >= poll_before_) {
+        // A task that has yielded runs again only after reactor and timers had their look.
+        poll_before_ = no_index;
+        maintain();
+    }
+    if (strand* const s = ring_.pop()) {
+        slot_run_ = 0;
+        return s;
+    }
+    if (strand* const s = from_injector())
+        return s;
+    return search();
+}
+
+strand* worker::take_slot() noexcept {
+    // Relaxed: empty is the common case, and a hint is enough for a thief; the exchange decides.
+    if (slot_.load(std::memory_order_relaxed) == nullptr)
+        return nullptr;
+    return slot_.exchange(nullptr, std::memory_order_acquire); // pairs with schedule()
+}
+
+strand* worker::from_injector() noexcept {
+    const std::size_t waiting = core_.injected.size();
+    if (waiting == 0)
+        return nullptr;
+    const std::size_t share = waiting / core_.workers.size() + 1;
+    std::size_t taken = 0;
+    strand* s = core_.injected.pop(std::min({share, injector_batch, ring_.capacity - ring_.size()}), taken);
+    if (s == nullptr)
+        return nullptr;
+    strand* rest = s->queue_next;
+    while (rest != nullptr) {
+        strand* const following = rest->queue_next;
+        push(*rest);
+        rest = following;
+    }
+    return s;
+}
+
+strand* worker::search() noexcept {
+    if (core_.workers.size() == 1)
+        return nullptr;
+    if (!searching_) {
+        if (!core_.idle.start_searching())
+            return nullptr;
+        searching_ = true;
+    }
+    if (strand* const s = steal_once())
+        return s;
+    return from_injector();
+}
+
+strand* worker::steal_once() noexcept {
+    const auto n = static_cast<std::uint32_t>(core_.workers.size());
+    const std::uint32_t first = random(n);
+    for (std::uint32_t i = 0; i < n; ++i) {
+        worker& victim = *core_.workers[(first + i) % n];
+        if (&victim == this)
+            continue;
+        const std::uint64_t before = ring_.tail_index();
+        if (strand* const s = victim.ring_.steal_into(ring_)) {
+            steals_.add();
+            stolen_.add(ring_.tail_index() - before + 1);
+            return s;
+        }
+    }
+    return nullptr;
+}
+
+void worker::found_work() noexcept {
+    if (searching_) {
+        searching_ = false;
+        if (core_.idle.stop_searching())
+            core_.notify_one(); // there may be more: pass it on
+    }
+}
+
+void worker::execute(strand& s) noexcept {
+    found_work();
+    cell& c = static_cast<cell&>(s); // the strands of this executor are cells
+    turns_.add();
+    running_id_.store(c.id, std::memory_order_relaxed); // for reports: relaxed, a recent value will do
+    running_where_.store(c.origin_word(), std::memory_order_relaxed);
+    if (core_.closing_hint()) [[unlikely]]
+        c.abort();
+    s.run_turn();
+    if (!lost())
+        running_id_.store(0, std::memory_order_relaxed);
+}
+
+// --- queues ---
+
+void worker::schedule(strand& s, executor::placement where) noexcept {
+    if (where == executor::placement::yield) {
+        poll_before_ = std::min(poll_before_, ring_.tail_index());
+        push(s);
+        if (ring_.size() > 1)
+            core_.notify_one();
+        return;
+    }
+    // Between turns (timers, reactor) there is no "next": the order of the wakes is kept.
+    if (!core_.options.lifo_slot || this_thread().turn == nullptr) {
+        push(s);
+        core_.notify_one();
+        return;
+    }
+    // Release: pairs with take_slot(). Nobody is woken for the slot: this worker comes to it next,
+    // and if its turn lasts, who looks after the others takes it (look_after_others).
+    strand* const before = slot_.exchange(&s, std::memory_order_acq_rel);
+    if (before != nullptr) {
+        push(*before);
+        core_.notify_one();
+    }
+}
+
+void worker::push(strand& s) noexcept {
+    while (!ring_.push(s)) {
+        strand* first;
+        strand* last;
+        if (const std::size_t n = ring_.take_half(first, last); n > 0) {
+            overflows_.add();
+            core_.injected.push(*first, *last, n);
+        }
+    }
+}
+
+std::uint64_t worker::next_id() noexcept {
+    last_id_ += core_.tasks.stride();
+    return core_.id_base() + last_id_ + index_;
+}
+
+std::uint32_t worker::random(std::uint32_t below) noexcept {
+    random_ ^= random_ >> 12;
+    random_ ^= random_ << 25;
+    random_ ^= random_ >> 27;
+    return static_cast<std::uint32_t>(((random_ * 0x2545F4914F6CDD1DULL) >> 32) * below >> 32);
+}
+
+void worker::maintain() noexcept {
+    if (timers.next() != timer_wheel::never && timers.next() <= core_.time.tick_now())
+        fired_.add(timers.fire(core_.time.tick_now()));
+    core_.poll_driver();
+}
+
+// --- sleep ---
+
+void worker::park() noexcept {
+    if (core_.closing() && core_.stop_if_all_ended())
+        return;
+    if (core_.options.on_thread_park) {
+        core_.options.on_thread_park(); // it may spawn and wake: then there is no sleep
+        if (has_queued() || slot_.load(std::memory_order_relaxed) != nullptr)
+            return;
+    }
+    const auto lay_down = futex::time_point::clock::now();
+    busy_ns_.add(static_cast<std::uint64_t>((lay_down - awake_since_).count()));
+    parks_.add();
+    trimmed_ = false;
+    core_.idle.sleep(index_, searching_, [this] { core_.watch.unset(); });
+    searching_ = true; // whichever way it gets up, it gets up as a searcher
+    while (!sleep()) {
+    }
+    core_.idle.get_up(index_); // unless a notifier has counted it in already
+    awake_since_ = futex::time_point::clock::now();
+    core_.watch.set(); // somebody is up: the others look after it
+    if (core_.timers_due())
+        fired_.add(core_.fire_timers());
+    core_.finish_advance();
+    if (core_.options.on_thread_unpark)
+        core_.options.on_thread_unpark();
+}
+
+/// One sleep, after the worker has left the idle set's word. Returns true when it shall get up.
+bool worker::sleep() noexcept {
+    // R39: out of the word first, now every queue. Whoever comes later sees that nobody is awake.
+    if (core_.work_anywhere() || core_.stopped() || core_.timers_due())
+        return true;
+    if (core_.closing() && core_.stop_if_all_ended())
+        return true;
+    if (core_.time.paused() &&
+        core_.idle.get_up_if_all_sleep(index_, [this] { return core_.step_paused_clock(); }))
+        return true;
+
+    const bool others_run = core_.idle.awake() > 0;
+    const auto now = futex::time_point::clock::now();
+    auto limit = futex::time_point::max();
+    if (others_run)
+        limit = now + watch_interval;
+    else if (!trimmed_)
+        limit = now + trim_after;
+
+    bool notified;
+    if (core_.try_lock_driver()) {
+        notified = !parker.announce(parker::where::in_driver);
+        if (!notified) {
+            core_.park_driver(limit);
+            notified = parker.rise();
+        }
+        core_.unlock_driver();
+    } else if (core_.watch.try_occupy()) {
+        notified = !parker.announce(parker::where::on_watch);
+        if (!notified) {
+            if (others_run)
+                core_.watch.set();
+            core_.watch.sleep(others_run ? futex::time_point::max() : limit); // set: it goes off by then
+            notified = parker.rise();
+        }
+        core_.watch.vacate();
+    } else {
+        notified = !parker.announce(parker::where::on_futex);
+        if (!notified) {
+            parker.sleep(others_run ? futex::time_point::max() : limit);
+            notified = parker.rise();
+        }
+    }
+    if (notified) {
+        unparks_.add();
+        return true;
+    }
+    if (!trimmed_ && futex::time_point::clock::now() - now >= trim_after) {
+        trimmed_ = true;
+        trim_frames(); // others may use them, or the system
+    }
+    found_ = core_.look_after_others(*this);
+    return found_ != nullptr;
+}
+
+worker_metrics worker::metrics() const noexcept {
+    worker_metrics m;
+    m.turns = turns_.get();
+    m.steals = steals_.get();
+    m.stolen_tasks = stolen_.get();
+    m.overflows = overflows_.get();
+    m.parks = parks_.get();
+    m.unparks = unparks_.get();
+    m.timers_fired = fired_.get();
+    m.busy = std::chrono::nanoseconds(busy_ns_.get());
+    m.queue_depth = ring_.size() + (has_slot() ? 1 : 0);
+    return m;
+}
+
+} // namespace magpie::detail

@@ -1,0 +1,119 @@
+#pragma once
+
+#include "blocking_pool.hpp"
+#include "local_queue.hpp"
+#include "parker.hpp"
+#include "timers.hpp"
+
+#include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/executor.hpp>
+#include <magpie/core/strand.hpp>
+#include <magpie/scheduler/metrics.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace magpie::detail {
+
+class runtime_core;
+
+/// A counter that one thread at a time writes and others read.
+class counter {
+public:
+    void add(std::uint64_t n = 1) noexcept {
+        // Relaxed, and no read-modify-write: one writer; readers want a recent value.
+        value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    }
+    std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    atomic<std::uint64_t> value_{0};
+};
+
+/// One worker: its queue, its LIFO slot, its timers, and the loop. It runs on one thread at a time,
+/// which may change (block_in_place).
+class alignas(64) worker final : public blocking_job {
+public:
+    worker(runtime_core& core, std::size_t index, std::uint64_t seed) noexcept;
+
+    /// The worker that the calling thread runs, null if it runs none.
+    static worker* current() noexcept;
+
+    // --- on the worker's thread ---
+
+    /// Runs until the runtime stops, or the thread has lost the worker.
+    void run() noexcept override;
+    void finish() noexcept override {}
+    void refuse() noexcept override {}
+    std::string describe() const override { return {}; }
+
+    /// Runs on the calling thread until `done()`; for current_thread.
+    void run_until(const std::function<bool()>& done);
+
+    void schedule(strand& s, executor::placement where) noexcept;
+    std::uint64_t next_id() noexcept;
+
+    // --- from any thread ---
+
+    runtime_core& core() const noexcept { return core_; }
+    std::size_t index() const noexcept { return index_; }
+    worker_metrics metrics() const noexcept;
+    bool has_queued() const noexcept { return ring_.size() > 0; }
+
+    worker_timers timers;
+    magpie::detail::parker parker;
+    counter spawned;
+    atomic<std::uint64_t> ended{0}; // written by one thread; release: see runtime_core::all_ended
+
+    // --- for whoever watches: is it stuck, and in what? ---
+
+    std::uint64_t turn_number() const noexcept { return turns_.get(); }
+    /// The id of the task whose turn it runs, 0 between turns.
+    std::uint64_t running_id() const noexcept { return running_id_.load(std::memory_order_relaxed); }
+    std::uintptr_t running_where() const noexcept { return running_where_.load(std::memory_order_relaxed); }
+    bool has_slot() const noexcept { return slot_.load(std::memory_order_relaxed) != nullptr; }
+    strand* take_slot() noexcept;
+    std::uint64_t seen_turn = 0;  // what was seen last; guarded by runtime_core's watching_
+    futex::time_point seen_since; // since when
+    bool reported = false;        // that it is stuck
+
+private:
+    strand* next() noexcept;
+    strand* from_injector() noexcept;
+    strand* search() noexcept;
+    strand* steal_once() noexcept;
+    void execute(strand& s) noexcept;
+    bool lost() const noexcept { return current() != this; }
+    void push(strand& s) noexcept;
+    void maintain() noexcept;
+    void park() noexcept;
+    bool sleep() noexcept;
+    strand* look_after_others() noexcept;
+    void found_work() noexcept;
+    std::uint32_t random(std::uint32_t below) noexcept;
+
+    runtime_core& core_;
+    const std::size_t index_;
+
+    // The thread's own.
+    std::uint32_t tick_ = 0;
+    std::uint32_t slot_run_ = 0;          // how many in a row came from the slot
+    std::uint64_t random_;                // xorshift64*
+    std::uint64_t poll_before_;           // ring index whose strand runs only after a look at reactor and timers
+    std::uint64_t last_id_ = 0;
+    bool searching_ = false;
+    bool trimmed_ = false;                // the frame lists were given back in this sleep
+    strand* found_ = nullptr;             // taken from a stuck worker's slot while parked
+    futex::time_point awake_since_;
+
+    atomic<strand*> slot_{nullptr};
+    local_queue<> ring_;
+
+    counter turns_;
+    atomic<std::uint64_t> running_id_{0};
+    atomic<std::uintptr_t> running_where_{0};
+    counter steals_, stolen_, overflows_, parks_, unparks_, fired_, busy_ns_;
+};
+
+} // namespace magpie::detail

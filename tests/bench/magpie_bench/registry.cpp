@@ -1,0 +1,17 @@
+#include "common.hpp"
+
+std::string bench::peer_name() { return "magpie"; }
+
+std::string bench::peer_version() {
+    return std::to_string(MAGPIE_VERSION_MAJOR) + '.' + std::to_string(MAGPIE_VERSION_MINOR) + '.' +
+           std::to_string(MAGPIE_VERSION_PATCH);
+}
+
+std::vector<bench::workload> bench::workloads() {
+    return concat({
+        spawning_workloads(),
+        waking_workloads(),
+        timing_workloads(),
+        memory_workloads(),
+    });
+}

@@ -1,0 +1,47 @@
+"""The table."""
+
+HEADINGS = ["workload", "w", "magpie", "peer", "", "figure", "time", "CPU"]
+
+
+def rows_of(entry, ratios):
+    """The table's rows for one workload, a row a peer."""
+    ours = entry["ours"]
+    start = [entry["workload"], str(entry["workers"]), _figure(ours)]
+    if not entry["peers"]:
+        yield start + ["-", "", "", "", ""]
+    for peer, line in entry["peers"].items():
+        yield start + [peer, _figure(line)] + [
+            _ratio(ratios[peer][name]) for name in ("figure", "time", "cpu")
+        ]
+        start = ["", "", ""]
+
+
+def table(rows):
+    rows = [HEADINGS, *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+def versions(entries):
+    """One sentence: which versions were compared."""
+    seen = {}
+    for entry in entries:
+        for line in [entry["ours"], *entry["peers"].values()]:
+            if entry["workload"] != "compile":
+                seen[line["peer"]] = line["version"]
+    return ", ".join(f"{peer} {version}" for peer, version in seen.items())
+
+
+def _figure(line):
+    return f"{_number(line['figure'])} {line['unit']}"
+
+
+def _ratio(quartiles):
+    low, middle, high = quartiles
+    return "" if middle is None else f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _number(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,68 @@
+#pragma once
+
+#include "explorer.hpp"
+#include "trace.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+// Between the explorer's own parts.
+
+namespace magpie_model {
+
+// --- for main.cpp ---
+
+struct failure {
+    const char* kind;
+    std::string_view text;
+    std::uint64_t executions;
+    std::string schedule;
+};
+
+/// Receives the first failure; must end the process.
+void on_failure(void (*handler)(const failure&) noexcept) noexcept;
+
+/// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
+/// many there are.
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions);
+
+/// Runs it in one. Returns false if the text is no schedule.
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule);
+
+/// The steps of the execution at hand.
+void print_trace(std::FILE* to);
+
+/// In all executions.
+std::uint64_t steps_made() noexcept;
+
+/// Whether the operation to be spoiled was met at all.
+bool met_spoiled() noexcept;
+
+// --- for operations.cpp ---
+
+using condition = bool (*)(const void*);
+
+/// Returns when it is the calling thread's turn to make this step. With `limited` it may time out
+/// before its condition holds, and then returns false.
+bool await_turn(const operation& o, condition ready = nullptr, const void* argument = nullptr,
+                bool limited = false);
+
+/// The same, but not before another thread has made a step, if one can.
+void await_others(const operation& o);
+
+/// Lets others go before the plain code behind a step that handed something over, which that code
+/// must not touch any more. There is no choice before the next step, then.
+void others_may_go();
+
+/// The step that await_turn has just ended did nothing yet: there is no choice before the next one.
+void nothing_done() noexcept;
+
+/// For what a step read and wrote.
+trace_line& last_step() noexcept;
+
+/// Whether the operation is to be spoiled in this way.
+bool is_spoiled(const operation& o, spoiled::how effect) noexcept;
+
+} // namespace magpie_model

@@ -1,0 +1,394 @@
+#include "explorer.hpp"
+
+#include "choices.hpp"
+#include "engine.hpp"
+#include "fiber.hpp"
+#include "memory.hpp"
+
+#include <magpie/core/detail/thread_state.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace magpie_model {
+
+namespace {
+
+constexpr std::size_t most_threads = 8; // the body included
+constexpr std::size_t most_steps = 5000;
+
+enum class phase : unsigned char { unused, unstarted, waiting, running, ended };
+
+struct model_thread {
+    std::unique_ptr<fiber> stack;
+    std::string name;
+    std::function<void()> body;
+    magpie::detail::thread_state state;
+    phase at = phase::unused;
+    bool twin = false; // does the same as the one before it
+
+    operation wants{}; // while it waits: its next step, and on what that depends
+    condition ready = nullptr;
+    const void* argument = nullptr;
+    bool limited = false;
+    bool timed_out = false;
+    bool undecided = false;   // it was chosen, but has not made a step since
+    std::size_t patience = 0; // it lets the others go first while so many steps were made
+};
+
+class explorer {
+public:
+    std::uint64_t run_all(void (*body)(), unsigned preemptions);
+    void run_once(void (*body)());
+
+    void add_thread(std::string_view name, std::function<void()> body, bool twin);
+    void run_threads();
+    bool await_turn(const operation& o, condition ready, const void* argument, bool limited);
+    void others_may_go();
+
+    choices path;
+    trace steps;
+    std::uint64_t executions = 0;
+    volatile std::uint64_t all_steps = 0; // read by a signal handler
+    model_thread* current = nullptr;      // null: no execution is under way
+    spoiled how{};
+    bool met_spoiled = false;
+
+private:
+    void execute(void (*body)());
+    void warm_up(void (*body)());
+    void give_way();
+    void deadlock() noexcept;
+    bool can_run(const model_thread& t) const;
+    bool is_patient(const model_thread& t) const {
+        return t.patience == steps.size() && t.patience > 0;
+    }
+    bool is_ready(const model_thread& t) const;
+    static void thread_main(void* self);
+    static bool all_ended(const void* self);
+
+    std::array<model_thread, most_threads> threads_;
+    std::size_t used_ = 0;
+    bool launched_ = false;
+    unsigned preemptions_left_ = 0;
+    unsigned bound_ = 0;
+};
+
+explorer the;
+
+// Otherwise there is one thread, and nothing is a step.
+bool exploring() noexcept { return the.current != nullptr; }
+
+void (*failure_handler)(const failure&) noexcept = nullptr;
+
+// --- the search ---
+
+std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions) {
+    warm_up(body);
+    std::uint64_t last_round = 0;
+    for (bound_ = 0; bound_ <= preemptions; ++bound_) { // fewest first: short schedules are readable
+        path = choices();
+        last_round = 0;
+        do {
+            execute(body);
+            memory::check_blocks();
+            ++executions;
+            ++last_round;
+        } while (path.next());
+    }
+    return last_round;
+}
+
+void explorer::run_once(void (*body)()) {
+    const choices asked = std::exchange(path, choices());
+    warm_up(body);
+    path = asked;
+    execute(body);
+    memory::check_blocks();
+}
+
+// What static objects allocate when they are first used belongs to no execution.
+void explorer::warm_up(void (*body)()) {
+    bound_ = 0;
+    execute(body);
+    memory::keep();
+}
+
+void explorer::execute(void (*body)()) {
+    path.begin();
+    steps.clear();
+    used_ = 1;
+    launched_ = false;
+    preemptions_left_ = bound_;
+    model_thread& self = threads_[0];
+    if (!self.stack) {
+        self.stack = std::make_unique<fiber>();
+        self.name = "main";
+    }
+    self.state = {};
+    self.at = phase::running;
+    self.patience = 0;
+    current = &self;
+    memory::begin();
+    {
+        const memory::counting theirs(true);
+        body();
+    }
+    if (used_ > 1)
+        fail("scenario", "it has threads that it did not run()");
+    path.end();
+    current = nullptr;
+}
+
+// --- threads ---
+
+void explorer::add_thread(std::string_view name, std::function<void()> body, bool twin) {
+    const memory::counting ours(false);
+    if (used_ == most_threads || launched_)
+        fail("scenario", "it has too many threads, or adds one while they run");
+    model_thread& t = threads_[used_++];
+    if (!t.stack)
+        t.stack = std::make_unique<fiber>(&explorer::thread_main, &t);
+    t.name = name;
+    t.body = std::move(body);
+    t.state = {};
+    t.at = phase::unstarted;
+    t.patience = 0;
+    t.twin = twin;
+    t.undecided = true;
+}
+
+void explorer::thread_main(void* self) {
+    model_thread& t = *static_cast<model_thread*>(self);
+    for (;;) { // once an execution
+        {
+            const memory::counting theirs(true);
+            t.body();
+            t.body = nullptr;
+        }
+        t.at = phase::ended;
+        the.give_way();
+    }
+}
+
+bool explorer::all_ended(const void* self) {
+    const explorer& e = *static_cast<const explorer*>(self);
+    return std::all_of(e.threads_.begin() + 1,
+                       e.threads_.begin() + static_cast<std::ptrdiff_t>(e.used_),
+                       [](const model_thread& t) { return t.at == phase::ended; });
+}
+
+void explorer::run_threads() {
+    launched_ = true;
+    await_turn({"join", nullptr, source::current()}, &explorer::all_ended, this, false);
+    launched_ = false;
+    used_ = 1;
+}
+
+// --- steps ---
+
+bool explorer::await_turn(const operation& o, condition ready, const void* argument, bool limited) {
+    const memory::counting ours(false);
+    model_thread& self = *current;
+    self.wants = o;
+    self.ready = ready;
+    self.argument = argument;
+    self.limited = limited;
+    self.at = phase::waiting;
+    self.timed_out = false;
+    if (!(self.undecided && is_ready(self)))
+        give_way();
+    self.undecided = false;
+    self.at = phase::running;
+    if (steps.size() == most_steps)
+        fail("livelock", "the execution has no end");
+    steps.add(self.name.c_str(), o);
+    all_steps = all_steps + 1;
+    return !self.timed_out;
+}
+
+void explorer::others_may_go() {
+    const memory::counting ours(false);
+    model_thread& self = *current;
+    self.ready = nullptr;
+    self.limited = false;
+    self.at = phase::waiting;
+    give_way();
+    self.at = phase::running;
+    self.undecided = true;
+}
+
+bool explorer::can_run(const model_thread& t) const {
+    switch (t.at) {
+    case phase::unstarted: return launched_ && !(t.twin && (&t - 1)->at == phase::unstarted);
+    case phase::waiting: return t.ready == nullptr || t.ready(t.argument);
+    default: return false;
+    }
+}
+
+bool explorer::is_ready(const model_thread& t) const {
+    return can_run(t) &&
+           !(is_patient(t) && std::any_of(threads_.begin(), threads_.end(), [&](const model_thread& o) {
+                 return can_run(o) && !is_patient(o);
+             }));
+}
+
+// Who makes the next step? The options, cheapest first: whoever runs now; the others that can run;
+// those whose time may be up. To leave a thread that could run on is a preemption.
+void explorer::give_way() {
+    std::array<model_thread*, most_threads> options{};
+    std::size_t count = 0;
+    if (is_ready(*current))
+        options[count++] = current;
+    std::size_t free = count;
+    for (std::size_t i = 0; i < used_; ++i)
+        if (&threads_[i] != current && is_ready(threads_[i]))
+            options[count++] = &threads_[i];
+    if (free == 0)
+        free = count;
+    const std::size_t in_time = count;
+    for (std::size_t i = 0; i < used_; ++i)
+        if (threads_[i].at == phase::waiting && threads_[i].limited && !is_ready(threads_[i]))
+            options[count++] = &threads_[i];
+    if (count == 0)
+        deadlock();
+    if (free == 0)
+        free = count;
+
+    const std::size_t chosen = path.choose(count, preemptions_left_ > 0 ? count : free);
+    if (chosen >= free && preemptions_left_ > 0)
+        --preemptions_left_;
+    model_thread& next = *options[chosen];
+    next.timed_out = chosen >= in_time;
+    if (&next != current) {
+        model_thread& self = *std::exchange(current, &next);
+        self.stack->switch_to(*next.stack);
+    }
+}
+
+void explorer::deadlock() noexcept {
+    std::string text = "nobody can run:";
+    for (std::size_t i = 1; i < used_; ++i)
+        if (const model_thread& t = threads_[i]; t.at == phase::waiting)
+            text += " " + t.name + " waits for \"" + t.wants.what + "\";";
+    text.pop_back();
+    fail("deadlock", text);
+}
+
+} // namespace
+
+// --- for scenarios ---
+
+void thread(std::string_view name, std::function<void()> body) {
+    the.add_thread(name, std::move(body), false);
+}
+
+void threads(int count, std::string_view name, const std::function<void()>& body) {
+    for (int i = 1; i <= count; ++i) {
+        char numbered[64];
+        std::snprintf(numbered, sizeof numbered, "%.*s %d", static_cast<int>(name.size()), name.data(),
+                      i);
+        the.add_thread(numbered, body, i > 1);
+    }
+}
+
+void run() { the.run_threads(); }
+
+void check(bool holds, const char* sentence, source at) {
+    if (holds)
+        return;
+    const memory::counting ours(false);
+    fail("check", std::string(sentence) + " (" + place_of(at) + ")");
+}
+
+void fail(const char* kind, std::string_view text) noexcept {
+    const memory::counting ours(false);
+    const failure f{kind, text, the.executions + 1, the.path.text()};
+    if (failure_handler != nullptr)
+        failure_handler(f);
+    std::terminate();
+}
+
+void name(const void* object, std::size_t size, std::string_view name) {
+    const memory::counting ours(false);
+    the.steps.name(object, size, name);
+}
+
+// --- for the explorer's other parts ---
+
+void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
+
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions) {
+    the.how = how;
+    return the.run_all(body, preemptions);
+}
+
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule) {
+    the.how = how;
+    if (!the.path.replay(schedule))
+        return false;
+    the.run_once(body);
+    return true;
+}
+
+void print_trace(std::FILE* to) { the.steps.print(to); }
+std::uint64_t steps_made() noexcept { return the.all_steps; }
+bool met_spoiled() noexcept { return the.met_spoiled; }
+
+bool await_turn(const operation& o, condition ready, const void* argument, bool limited) {
+    if (exploring())
+        return the.await_turn(o, ready, argument, limited);
+    if (ready != nullptr && !ready(argument))
+        fail("deadlock", "something waits outside of a scenario");
+    return true;
+}
+
+void await_others(const operation& o) {
+    if (!exploring())
+        return;
+    the.current->patience = the.steps.size();
+    await_turn(o);
+}
+
+void others_may_go() {
+    if (exploring())
+        the.others_may_go();
+}
+
+void nothing_done() noexcept {
+    if (exploring())
+        the.current->undecided = true;
+}
+
+trace_line& last_step() noexcept {
+    static trace_line nowhere{};
+    return exploring() ? the.steps.last() : nowhere;
+}
+
+bool is_spoiled(const operation& o, spoiled::how effect) noexcept {
+    const spoiled& s = the.how;
+    if (s.function == nullptr || s.effect != effect || !exploring() ||
+        std::strcmp(s.what, o.what) != 0 || std::strstr(o.at.function_name(), s.function) == nullptr)
+        return false;
+    the.met_spoiled = true;
+    return true;
+}
+
+} // namespace magpie_model
+
+// --- for the product ---
+
+namespace magpie::detail {
+
+thread_state& this_thread() noexcept {
+    static thread_local constinit thread_state outside;
+    return magpie_model::the.current != nullptr ? magpie_model::the.current->state : outside;
+}
+
+} // namespace magpie::detail

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <magpie_model/operations.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <string_view>
+
+// What a scenario is written with. Its body is run again and again, each time in another
+// interleaving; it must do the same whenever its threads take their steps in the same order.
+
+namespace magpie_model {
+
+/// Adds a thread, which begins in `run()`.
+void thread(std::string_view name, std::function<void()> body);
+
+/// Adds threads that do the same, so that it makes no difference which of them begins.
+void threads(int count, std::string_view name, const std::function<void()>& body);
+
+/// Runs the threads to their ends. The body itself waits here; before and behind, it runs alone.
+void run();
+
+/// What has to hold.
+void check(bool holds, const char* sentence, source at = source::current());
+
+/// Ends the exploration: the schedule at hand shows a mistake of the given kind.
+[[noreturn]] void fail(const char* kind, std::string_view text) noexcept;
+
+/// Gives an object the name that traces show for what is in it.
+void name(const void* object, std::size_t size, std::string_view name);
+
+/// A step of a scenario's own structures, in which `effect()` happens.
+template <class Effect>
+void step(const char* what, const void* object, const Effect& effect, source at = source::current());
+
+/// Waits until `ready()` holds, which must have no effect. What follows, up to the next operation,
+/// happens in the same step.
+template <class Ready>
+void step_when(const Ready& ready, const char* what, const void* object, source at = source::current());
+
+/// Lets the others go first: where a thread that never waits would leave them no turn for ever.
+void yield(source at = source::current());
+
+/// A mistake in an operation of the product, made by the seam: the product's source is left alone.
+struct spoiled {
+    enum class how : unsigned char {
+        left_out,      ///< it does nothing; a compare-exchange claims to have succeeded
+        in_two,        ///< a read-modify-write is a load, and a store as a later step
+        unconditional, ///< a compare-exchange stores without comparing; a futex sleeps without
+        outdated,      ///< a load gives what was there at the beginning
+    };
+    const char* function; ///< part of the name of the function that has the operation
+    const char* what;     ///< "load", "store", "exchange", "compare_exchange", "modify", "lock", ...
+    how effect;
+};
+
+/// A named body, in every interleaving with few preemptions. A static object in the one file that
+/// has the scenario; that is all it takes to add one.
+class scenario {
+public:
+    struct bounds {
+        unsigned preemptions = 3;  ///< how often a thread that could run on is made to wait
+        unsigned full = 5;         ///< the same with `--full`
+        std::uint64_t exactly = 0; ///< how many executions there have to be, if that is known
+    };
+
+    scenario(const char* name, void (*body)()) : scenario(name, bounds{}, body) {}
+    scenario(const char* name, bounds b, void (*body)());
+    scenario(const scenario&) = delete;
+    scenario& operator=(const scenario&) = delete;
+
+    const char* const name;
+    const bounds limits;
+    void (*const body)();
+    class mistake* mistakes = nullptr;
+    scenario* next = nullptr;
+};
+
+/// A mistake that the scenario has to find, or else the scenario is worth nothing: an operation of
+/// the product that is spoiled, or a body with the mistake in it.
+class mistake {
+public:
+    mistake(scenario& s, const char* what, spoiled how) : mistake(s, what, how, s.body) {}
+    mistake(scenario& s, const char* what, void (*body)()) : mistake(s, what, spoiled{}, body) {}
+    mistake(const mistake&) = delete;
+    mistake& operator=(const mistake&) = delete;
+
+    const char* const what;
+    const spoiled how; ///< `function` is null: nothing is spoiled
+    void (*const body)();
+    mistake* next = nullptr;
+
+private:
+    mistake(scenario& s, const char* w, spoiled h, void (*b)());
+};
+
+/// All scenarios, by name.
+scenario* all_scenarios() noexcept;
+
+namespace detail {
+void await_turn(bool (*ready)(const void*), const void* argument, const char* what, const void* object,
+                source at);
+void others_may_go();
+} // namespace detail
+
+template <class Effect>
+void step(const char* what, const void* object, const Effect& effect, source at) {
+    detail::await_turn(nullptr, nullptr, what, object, at);
+    effect();
+    detail::others_may_go();
+}
+
+template <class Ready>
+void step_when(const Ready& ready, const char* what, const void* object, source at) {
+    detail::await_turn([](const void* r) { return (*static_cast<const Ready*>(r))(); }, &ready, what,
+                       object, at);
+}
+
+} // namespace magpie_model

@@ -1,0 +1,63 @@
+#undef _FORTIFY_SOURCE // it takes a jump to another stack for a mistake
+
+#include "fiber.hpp"
+
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cxxabi.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+namespace magpie_model {
+
+namespace {
+
+constexpr std::size_t stack_bytes = 256 * 1024;
+
+fiber* starting;
+ucontext_t creator;
+
+void* make_stack() noexcept {
+    void* const stack = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED ||
+        ::mprotect(stack, 4096, PROT_NONE) != 0) { // its end: an overflow is a crash
+        std::perror("magpie-model: no memory for a stack");
+        std::exit(2);
+    }
+    return stack;
+}
+
+} // namespace
+
+// ucontext makes the stack, setjmp does the switching: swapcontext would save the signal mask, by a
+// system call, each time. Fibers are never ended: they are used again in the next execution.
+fiber::fiber(void (*body)(void*), void* argument) : body_(body), argument_(argument) {
+    ucontext_t first;
+    ::getcontext(&first);
+    first.uc_stack.ss_sp = make_stack();
+    first.uc_stack.ss_size = stack_bytes;
+    first.uc_link = nullptr;
+    ::makecontext(&first, &fiber::start, 0);
+    starting = this;
+    ::swapcontext(&creator, &first);
+}
+
+void fiber::start() noexcept {
+    fiber* const self = starting;
+    if (_setjmp(self->point_) == 0)
+        ::setcontext(&creator);
+    self->body_(self->argument_);
+}
+
+void fiber::switch_to(fiber& other) noexcept {
+    void* const state = __cxxabiv1::__cxa_get_globals();
+    std::memcpy(exceptions_.data(), state, sizeof exceptions_);
+    std::memcpy(state, other.exceptions_.data(), sizeof exceptions_);
+    if (_setjmp(point_) == 0)
+        std::longjmp(other.point_, 1);
+}
+
+} // namespace magpie_model

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <atomic> // std::memory_order
+#include <cstdint>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+
+// What the seam asks of the explorer. Each operation waits for its turn in the schedule and then
+// happens in one step, together with the plain code behind it up to the thread's next operation.
+// Orders are handed on and shown in traces; all operations are sequentially consistent so far.
+
+namespace magpie_model {
+
+using source = std::source_location;
+
+/// What stands in an object that exists: freed memory and old stack have something else there.
+inline constexpr std::uint64_t alive_mark = 0xa11e'a70d'1c0f'fee5;
+
+/// The memory of one atomic: its value as 64 bits, and whether it still exists.
+class location {
+public:
+    constexpr location(std::uint64_t value, std::string_view type) noexcept
+        : value_(value), initial_(value), type_(type) {}
+    location(const location&) = delete;
+    location& operator=(const location&) = delete;
+    constexpr ~location() {
+        if (!std::is_constant_evaluated())
+            end();
+    }
+
+    std::uint64_t load(std::memory_order order, source at) const noexcept;
+    void store(std::uint64_t desired, std::memory_order order, source at) noexcept;
+    std::uint64_t exchange(std::uint64_t desired, std::memory_order order, source at) noexcept;
+    bool compare_exchange(std::uint64_t& expected, std::uint64_t desired, std::memory_order success,
+                          std::memory_order failure, source at) noexcept;
+
+    enum class arithmetic : unsigned char { add, subtract, set_bits };
+    /// `mask` has the bits that the atomic's type has.
+    std::uint64_t modify(arithmetic what, std::uint64_t operand, std::uint64_t mask,
+                         std::memory_order order, source at) noexcept;
+
+    /// The value without a step: for what waits on it.
+    std::uint64_t peek() const noexcept { return value_; }
+    std::string_view type() const noexcept { return type_; }
+    bool is_alive() const noexcept { return alive_ == alive_mark; }
+
+private:
+    void end() noexcept; // out of line: no compiler may drop what a destructor writes
+
+    std::uint64_t value_;
+    std::uint64_t initial_;
+    std::string_view type_;
+    std::uint64_t alive_ = alive_mark;
+};
+
+class mutex {
+public:
+    constexpr mutex() noexcept = default;
+    mutex(const mutex&) = delete;
+    mutex& operator=(const mutex&) = delete;
+    ~mutex() { end(); }
+
+    void lock(source at = source::current()) noexcept;
+    bool try_lock(source at = source::current()) noexcept;
+    void unlock(source at = source::current()) noexcept;
+
+private:
+    void end() noexcept;
+
+    bool locked_ = false;
+    std::uint64_t alive_ = alive_mark;
+};
+
+/// Sleeps while the value at `address` is `expected`. Returns false if it timed out: with a limit,
+/// time runs out when nothing else can run, or earlier for the price of a preemption. Nobody wakes
+/// early; sleepers are woken first come first.
+bool futex_wait(const void* address, const location& word, std::uint64_t expected, bool limited,
+                source at) noexcept;
+
+/// Wakes at most `count` sleepers at `address`, and does not look at what is there.
+void futex_wake(const void* address, int count, source at) noexcept;
+
+} // namespace magpie_model

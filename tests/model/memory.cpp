@@ -1,0 +1,113 @@
+#include "memory.hpp"
+
+#include "explorer.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string>
+#include <sys/mman.h>
+#include <utility>
+
+namespace magpie_model::memory {
+
+namespace {
+
+constexpr std::size_t region_bytes = 16 * 1024 * 1024;
+constexpr std::size_t alignment = 64; // of frames; all blocks have it
+constexpr unsigned char new_byte = 0xcd;
+constexpr unsigned char freed_byte = 0xdd;
+
+struct alignas(alignment) block {
+    std::size_t size;
+    bool freed;
+};
+
+std::byte* region = nullptr;
+std::size_t kept = 0;
+std::size_t used = 0;
+bool on = false;
+
+std::size_t rounded(std::size_t size) noexcept {
+    return (size + alignment - 1) / alignment * alignment;
+}
+
+void* take(std::size_t size) {
+    if (on) {
+        const std::size_t whole = sizeof(block) + rounded(size);
+        if (whole > region_bytes - used)
+            fail("memory", "the scenario allocates more than the explorer has for it");
+        block* const b = ::new (region + used) block{size, false};
+        used += whole;
+        return std::memset(b + 1, new_byte, size);
+    }
+    void* const p = std::aligned_alloc(alignment, std::max(rounded(size), alignment));
+    if (p == nullptr)
+        throw std::bad_alloc();
+    return p;
+}
+
+void give_back(void* p) noexcept {
+    if (offset(p) < 0) {
+        std::free(p);
+        return;
+    }
+    block* const b = static_cast<block*>(p) - 1;
+    if (std::exchange(b->freed, true))
+        fail("memory", "a block is freed twice");
+    std::memset(p, freed_byte, b->size);
+}
+
+} // namespace
+
+void begin() noexcept {
+    if (region == nullptr) {
+        void* const p = ::mmap(nullptr, region_bytes, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED)
+            fail("memory", "there is none for the explorer's region");
+        region = static_cast<std::byte*>(p);
+    }
+    used = kept;
+}
+
+void keep() noexcept { kept = used; }
+
+void check_blocks() {
+    std::size_t leaks = 0;
+    for (std::size_t at = kept; at < used;) {
+        const block* const b = reinterpret_cast<const block*>(region + at);
+        const auto* const bytes = reinterpret_cast<const unsigned char*>(b + 1);
+        if (!b->freed)
+            ++leaks;
+        else if (std::any_of(bytes, bytes + b->size, [](unsigned char c) { return c != freed_byte; }))
+            fail("use after free", "a block was written to after it was freed");
+        at += sizeof(block) + rounded(b->size);
+    }
+    if (leaks != 0)
+        fail("leak", std::to_string(leaks) + " blocks were not freed");
+}
+
+std::ptrdiff_t offset(const void* address) noexcept {
+    const auto* const p = static_cast<const std::byte*>(address);
+    return region != nullptr && p >= region && p < region + region_bytes ? p - region : -1;
+}
+
+counting::counting(bool now) noexcept : was_(std::exchange(on, now)) {}
+counting::~counting() { on = was_; }
+
+} // namespace magpie_model::memory
+
+void* operator new(std::size_t size) { return magpie_model::memory::take(size); }
+void* operator new(std::size_t size, std::align_val_t a) {
+    if (static_cast<std::size_t>(a) > magpie_model::memory::alignment)
+        magpie_model::fail("memory", "the explorer's memory is aligned to 64 bytes only");
+    return magpie_model::memory::take(size);
+}
+void operator delete(void* p) noexcept { magpie_model::memory::give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { magpie_model::memory::give_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { magpie_model::memory::give_back(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+    magpie_model::memory::give_back(p);
+}

@@ -1,0 +1,173 @@
+// The strand's word: wakers and aborters against turns, which either of two workers may run.
+
+#include "support.hpp"
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+
+// --- two wakers ---
+
+magpie::task<> wait_for_both(slot& a, slot& b, int& passed) {
+    co_await both(a.wait(), b.wait());
+    ++passed;
+}
+
+scenario two_wakers("strand.two_wakers", [] {
+    executor ex;
+    slot a("slot a");
+    slot b("slot b");
+    int passed = 0;
+    ex.spawn(wait_for_both(a, b, passed)).detach();
+    thread("waker a", [&] { a.set(); });
+    thread("waker b", [&] { b.set(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(passed == 1, "the task goes on once, when both leaves were woken");
+});
+
+mistake idle_by_store(two_wakers, "a turn goes idle by a plain store",
+                      {"strand::try_idle", "compare_exchange", how::unconditional});
+mistake no_second_look(two_wakers, "a turn that could not go idle does not look at the word",
+                       {"strand::take_word", "load", how::outdated});
+mistake take_in_two(two_wakers, "a turn takes the word by a load and a store",
+                    {"strand::take_word", "exchange", how::in_two});
+mistake push_in_two(two_wakers, "a waker pushes by a load and a store",
+                    {"strand::push", "compare_exchange", how::in_two});
+
+// --- a wake, an abort, and the end ---
+
+magpie::task<int> wait_for_one(slot& s, tracked) {
+    co_await s.wait();
+    co_return 7;
+}
+
+void wake_abort_and_end() {
+    executor ex;
+    slot s("slot");
+    int destroyed = 0;
+    auto handle = ex.spawn(wait_for_one(s, tracked(destroyed)));
+    thread("waker", [&] { s.set(); });
+    thread("aborter", [&] { handle.abort(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished(), "the task has ended");
+    check(destroyed == 1, "its frame is gone, once");
+    try {
+        check(handle.blocking_join() == 7, "it gives its value");
+    } catch (const magpie::task_cancelled&) { // or was dropped before
+    }
+}
+
+scenario wake_and_abort("strand.wake_abort_and_end", &wake_abort_and_end);
+
+mistake quiet_though_coming(wake_and_abort,
+                            "a cancelled leaf says quiet though its waker has it in hand",
+                            {"wait_operation::cancel", "compare_exchange", how::unconditional});
+mistake busy_in_two(wake_and_abort, "a waker turns idle into busy by a load and a store",
+                    {"strand::push", "compare_exchange", how::in_two});
+
+// --- two aborts ---
+
+scenario two_aborts("strand.two_aborts", [] {
+    executor ex;
+    slot s("slot");
+    int destroyed = 0;
+    auto handle = ex.spawn(wait_for_one(s, tracked(destroyed)));
+    auto other = handle.abort_handle();
+    thread("aborter a", [&] { handle.abort(); });
+    thread("aborter b", [&] { std::exchange(other, {}).abort(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(destroyed == 1, "the frame is gone, once");
+});
+
+mistake flag_in_two(two_aborts, "the abort flag is set by a load and a store",
+                    {"cell::abort", "modify", how::in_two});
+
+// --- an abort before the start ---
+
+magpie::task<> note_start(bool& started) {
+    started = true;
+    co_return;
+}
+
+scenario before_start("strand.abort_before_start", [] {
+    executor ex;
+    bool started = false;
+    bool aborted = false;
+    bool too_late = true;
+    auto handle = ex.spawn(note_start(started));
+    thread("aborter", [&] {
+        handle.abort();
+        aborted = true; // in one step with the abort's last operation
+    });
+    ex.before_turn = [&] { too_late = !aborted; };
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished(), "the task has ended");
+    check(too_late || !started, "a task that was aborted before its first turn never starts");
+});
+
+mistake flag_unseen(before_start, "a turn does not look for the abort flag",
+                    {"cell::abort_requested", "load", how::outdated});
+
+// --- an abort of a task that never waits ---
+
+magpie::task<> yield_for_ever() {
+    for (;;)
+        co_await magpie::yield_now();
+}
+
+scenario abort_of_yielding("strand.abort_while_yielding", [] {
+    executor ex;
+    auto handle = ex.spawn(yield_for_ever());
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished(), "the task has ended");
+});
+
+mistake no_look(abort_of_yielding, "a turn that is split does not look at the word",
+                {"strand::take_word", "load", how::outdated});
+
+// --- a foreign awaitable, which another thread resumes ---
+
+/// Resumes whoever awaits it by its bare handle, on the thread that calls `resume`.
+class foreign {
+public:
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> caller) noexcept {
+        magpie_model::step("hand over", this, [&] { caller_ = caller; });
+    }
+    void await_resume() const noexcept {}
+
+    void resume(const executor& ex) {
+        magpie_model::step_when([&] { return caller_ != nullptr || ex.is_over(); }, "take over", this);
+        if (caller_ != nullptr)
+            caller_.resume();
+    }
+
+private:
+    std::coroutine_handle<> caller_;
+};
+
+magpie::task<> wait_for_foreign(foreign& f, tracked) { co_await f; }
+
+scenario foreign_and_abort("strand.foreign_and_abort", [] {
+    executor ex;
+    foreign f;
+    int destroyed = 0;
+    auto handle = ex.spawn(wait_for_foreign(f, tracked(destroyed)));
+    thread("foreign", [&] { f.resume(ex); });
+    thread("aborter", [&] { handle.abort(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 1, "the task has passed or was dropped");
+});
+
+mistake foreign_in_two(foreign_and_abort, "a waker pushes by a load and a store",
+                       {"strand::push", "compare_exchange", how::in_two});
+
+} // namespace
