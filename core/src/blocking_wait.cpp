@@ -7,7 +7,8 @@
 namespace magpie::detail {
 
 waiting_thread::waiting_thread() : strand(static_cast<executor&>(*this)) {
-    if (this_thread().turn != nullptr)
+    const thread_state& here = this_thread();
+    if (here.turn != nullptr && here.turn != here.may_block)
         throw_usage_error("a blocking wait inside a task would block its worker: co_await the "
                           "operation instead, or do it in spawn_blocking");
     unconstrained = true;

@@ -35,6 +35,8 @@ log_function set_log_function(log_function f) noexcept {
     return sink.exchange(f, std::memory_order_acq_rel); // whoever calls it sees what it refers to
 }
 
+log_function default_log_function() noexcept { return &to_stderr; }
+
 void log(log_level level, std::string_view text) noexcept {
     if (const log_function f = sink.load(std::memory_order_acquire)) // pairs with the exchange
         f(level, text);

@@ -219,7 +219,7 @@ void strand::deliver(leaf& l) noexcept {
     if (std::exchange(l.retry_, false) && !l.retry())
         return;
     if (!l.branch_->unconstrained)
-        --budget_;
+        take_budget();
     l.surface().resume();
 }
 

@@ -1,39 +1,18 @@
 #pragma once
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/scheduler/detail/blocking_job.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <functional>
 #include <list>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <thread>
 #include <vector>
 
 namespace magpie::detail {
-
-/// Something to run on a thread of the pool: `run` and then `finish`, or `refuse`; exactly once.
-class blocking_job {
-public:
-    blocking_job() noexcept = default;
-    blocking_job(const blocking_job&) = delete;
-    blocking_job& operator=(const blocking_job&) = delete;
-
-    virtual void run() noexcept = 0;
-    virtual void finish() noexcept = 0; ///< publishes the result; the job may be gone afterwards
-    virtual void refuse() noexcept = 0; ///< the pool is closed; the job may be gone afterwards
-    virtual std::string describe() const = 0;                 ///< for reports
-    virtual bool mandatory() const noexcept { return false; } ///< runs even when the pool closes
-
-protected:
-    ~blocking_job() = default;
-
-private:
-    friend class blocking_pool;
-    blocking_job* next_ = nullptr;
-};
 
 /// Threads for calls that block: made on demand up to a limit, kept for a while when idle. The
 /// workers run here as well, beside the limit.

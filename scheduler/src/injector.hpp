@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/config.hpp>
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/strand.hpp>
 
@@ -28,8 +29,9 @@ public:
         size_.fetch_add(n, std::memory_order_seq_cst);
     }
 
-    /// Takes at most `most`; gives the first of them, the others linked behind it by queue_next.
+    /// Takes at most `most` (1 or more); gives the first of them, the others linked behind it by queue_next.
     strand* pop(std::size_t most, std::size_t& taken) noexcept {
+        MAGPIE_ASSERT(most > 0);
         taken = 0;
         if (size() == 0)
             return nullptr;

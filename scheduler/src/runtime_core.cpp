@@ -17,7 +17,11 @@ namespace magpie::detail {
 
 using namespace std::chrono_literals;
 
+void install_spdlog() noexcept; // logging.cpp
+
 namespace {
+
+constexpr auto slot_age = 200us; // when what waits in a stuck worker's slot may be taken
 
 std::uint64_t next_runtime_id() noexcept {
     static atomic<std::uint64_t> last{0};
@@ -81,6 +85,7 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
       watch(is_multi() && options.worker_threads > 1), futex_driver_(new futex_driver),
       driver_(futex_driver_.get()), id_base_((id - 1) << 44),
       sink_(std::make_shared<sink>(options.on_unhandled_exception)) {
+    install_spdlog();
     const std::size_t n = is_multi() ? options.worker_threads : 1;
     std::uint64_t seed = options.seed ? *options.seed : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
     for (std::size_t i = 0; i < n; ++i)
@@ -228,7 +233,7 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
             continue;
         }
         const auto stuck = now - w->seen_since;
-        if (found == nullptr && stuck >= 200us)
+        if (found == nullptr && stuck >= slot_age)
             found = w->take_slot();
         if (stuck >= options.stuck_limit && !std::exchange(w->reported, true))
             report += describe_task(task, w->running_where()) + " has kept worker " +

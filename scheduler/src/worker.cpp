@@ -23,7 +23,6 @@ namespace {
 constexpr std::uint32_t slot_limit = 3;   // how often in a row the slot goes before the queue
 constexpr std::size_t injector_batch = 128;
 constexpr auto watch_interval = 1ms;      // how often one looks while others run
-constexpr auto slot_age = 200us;          // when what waits in a stuck worker's slot may be taken
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
 } // namespace
@@ -131,8 +130,9 @@ strand* worker::from_injector() noexcept {
     if (waiting == 0)
         return nullptr;
     const std::size_t share = waiting / core_.workers.size() + 1;
+    const std::size_t room = ring_.capacity - ring_.size() + 1; // the first one runs at once
     std::size_t taken = 0;
-    strand* s = core_.injected.pop(std::min({share, injector_batch, ring_.capacity - ring_.size()}), taken);
+    strand* s = core_.injected.pop(std::min({share, injector_batch, room}), taken);
     if (s == nullptr)
         return nullptr;
     strand* rest = s->queue_next;

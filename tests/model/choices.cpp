@@ -54,10 +54,15 @@ bool choices::next() noexcept {
 
 std::string choices::text() const {
     std::string text;
-    for (std::size_t i = 0; i < depth_; ++i)
-        if (path_[i].option != 0)
-            text += (text.empty() ? "" : "-") + std::to_string(path_[i].number) + "." +
-                    std::to_string(path_[i].option);
+    for (std::size_t i = 0; i < depth_; ++i) {
+        if (path_[i].option == 0)
+            continue;
+        if (!text.empty())
+            text += '-';
+        text += std::to_string(path_[i].number);
+        text += '.';
+        text += std::to_string(path_[i].option);
+    }
     return text.empty() ? "none" : text;
 }
 

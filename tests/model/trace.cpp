@@ -37,17 +37,17 @@ void trace::print(std::FILE* to) const {
 void trace::print(const trace_line& l, std::size_t number, std::FILE* to) const {
     std::string text = l.done.what;
     if (*l.done.order != '\0')
-        text = text + " " + l.done.order;
+        text.append(" ").append(l.done.order);
     if (l.done.object != nullptr)
-        text += "  " + describe(l.done.object);
+        text.append("  ").append(describe(l.done.object));
     if (!l.done.type.empty())
-        text += " (" + std::string(l.done.type) + ")";
+        text.append(" (").append(l.done.type).append(")");
     if (l.seen || l.written)
         text += ":";
     if (l.seen)
-        text += " " + describe(*l.seen);
+        text.append(" ").append(describe(*l.seen));
     if (l.written)
-        text += " -> " + describe(*l.written);
+        text.append(" -> ").append(describe(*l.written));
     text += l.note;
     std::fprintf(to, "%4zu  %-10s %s  [%s, %s]\n", number, l.thread, text.c_str(),
                  function_of(l.done.at).c_str(), place_of(l.done.at).c_str());

@@ -2,6 +2,10 @@
 
 #include "support.hpp"
 
+#include <test/both.hpp>
+
+#include <coroutine>
+
 namespace {
 
 using namespace model_test;
@@ -9,8 +13,11 @@ using how = spoiled::how;
 
 // --- two wakers ---
 
-magpie::task<> wait_for_both(slot& a, slot& b, int& passed) {
-    co_await both(a.wait(), b.wait());
+magpie::task<> wait(slot& s, tracked) { co_await s.wait(); }
+
+magpie::task<> wait_for_both(slot& a, slot& b, int& destroyed, int& passed, bool& begun) {
+    begun = true;
+    co_await test::both(wait(a, tracked(destroyed)), wait(b, tracked(destroyed)));
     ++passed;
 }
 
@@ -18,13 +25,15 @@ scenario two_wakers("strand.two_wakers", [] {
     executor ex;
     slot a("slot a");
     slot b("slot b");
+    int destroyed = 0;
     int passed = 0;
-    ex.spawn(wait_for_both(a, b, passed)).detach();
+    bool begun = false;
+    ex.spawn(wait_for_both(a, b, destroyed, passed, begun)).detach();
     thread("waker a", [&] { a.set(); });
     thread("waker b", [&] { b.set(); });
     threads(2, "worker", [&] { ex.work(); });
     run();
-    check(passed == 1, "the task goes on once, when both leaves were woken");
+    check(passed == 1 && destroyed == 2, "the task goes on once, when both leaves were woken");
 });
 
 mistake idle_by_store(two_wakers, "a turn goes idle by a plain store",
@@ -35,6 +44,29 @@ mistake take_in_two(two_wakers, "a turn takes the word by a load and a store",
                     {"strand::take_word", "exchange", how::in_two});
 mistake push_in_two(two_wakers, "a waker pushes by a load and a store",
                     {"strand::push", "compare_exchange", how::in_two});
+
+// --- two wakers, and an abort that drops both branches ---
+
+scenario two_wakers_and_abort("strand.two_wakers_and_abort", {.preemptions = 3, .full = 4}, [] {
+    executor ex;
+    slot a("slot a");
+    slot b("slot b");
+    int destroyed = 0;
+    int passed = 0;
+    bool begun = false;
+    auto handle = ex.spawn(wait_for_both(a, b, destroyed, passed, begun));
+    thread("waker a", [&] { a.set(); });
+    thread("waker b", [&] { b.set(); });
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 2,
+          "the task has passed or was dropped, with both branches");
+});
+
+mistake quiet_branch(two_wakers_and_abort,
+                     "a cancelled leaf says quiet though its waker has it in hand",
+                     {"wait_operation::cancel", "compare_exchange", how::unconditional});
 
 // --- a wake, an abort, and the end ---
 

@@ -3,12 +3,9 @@
 #include "../explorer.hpp"
 
 #include <magpie/core.hpp>
-#include <magpie/core/detail/composite.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 
 #include <array>
-#include <chrono>
-#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,7 +14,7 @@
 #include <string_view>
 #include <utility>
 
-// What the scenarios of the task protocol share: an executor, a leaf in a one-word slot, a composite.
+// What the scenarios of the task protocol share: an executor, and a leaf in a one-word slot.
 
 namespace model_test {
 
@@ -166,40 +163,6 @@ private:
 };
 
 inline slot::wait_operation slot::wait() noexcept { return wait_operation(*this); }
-
-/// Waits for two operations at once.
-template <class A, class B>
-class both : public magpie::operation<both<A, B>>, private magpie::detail::branch_owner {
-public:
-    static constexpr magpie::cancel_safety safety = magpie::cancel_safety::safe;
-
-    both(A a, B b) noexcept : a_(std::in_place, std::move(a)), b_(std::in_place, std::move(b)) {}
-    both(both&&) noexcept = default;
-
-    bool try_complete() noexcept {
-        const bool a = a_.start(*this->where(), *this);
-        const bool b = b_.start(*this->where(), *this);
-        return a && b;
-    }
-    bool publish() noexcept { return true; }
-    void await_resume() const noexcept {}
-
-private:
-    std::coroutine_handle<> branch_ended(magpie::branch&) noexcept override {
-        return a_.has_ended() && b_.has_ended() ? this->surface() : std::noop_coroutine();
-    }
-    std::coroutine_handle<> branch_gone(magpie::branch&) noexcept override {
-        return a_.is_coming() || b_.is_coming() ? std::noop_coroutine() : this->surface();
-    }
-    magpie::cancel_answer cancel() noexcept override {
-        const magpie::cancel_answer a = a_.request_cancel();
-        const magpie::cancel_answer b = b_.request_cancel();
-        return a == b ? a : magpie::cancel_answer::coming;
-    }
-
-    magpie::detail::operation_branch<A> a_;
-    magpie::detail::operation_branch<B> b_;
-};
 
 /// Counts how often something of its kind was destroyed: in a frame, how often that was.
 class tracked {

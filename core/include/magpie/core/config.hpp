@@ -11,7 +11,7 @@ namespace magpie::detail {
 
 /// Guards magpie's own invariants, never a caller's input. Costs nothing with NDEBUG.
 #if defined(NDEBUG)
-#define MAGPIE_ASSERT(condition) static_cast<void>(0)
+#define MAGPIE_ASSERT(condition) static_cast<void>(sizeof((condition) ? 1 : 0))
 #else
 #define MAGPIE_ASSERT(condition)                                                                   \
     ((condition) ? static_cast<void>(0)                                                            \

@@ -17,6 +17,9 @@ using log_function = void (*)(log_level level, std::string_view text) noexcept;
 /// May be called at any time from any thread; a message under way may still reach the old sink.
 log_function set_log_function(log_function sink) noexcept;
 
+/// The sink at the start: standard error.
+log_function default_log_function() noexcept;
+
 /// Hands a message to the sink.
 void log(log_level level, std::string_view text) noexcept;
 

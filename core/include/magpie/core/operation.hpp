@@ -32,7 +32,8 @@ template <class Derived>
 class operation : public leaf {
 public:
     bool await_ready() noexcept {
-        if (!has_budget()) [[unlikely]]
+        retry_ = !has_budget(); // decided once: an attempt may start branches, which take budget
+        if (retry_) [[unlikely]]
             return false;
         if (!self().try_complete())
             return false;
@@ -52,7 +53,7 @@ public:
     /// Starts the operation as a branch without a frame. Returns true if it suspended.
     bool start_in(branch& b) noexcept {
         detail::leaf_access::place(*this, b);
-        if (await_ready())
+        if (self().await_ready()) // some operations have one of their own
             return false;
         bind(b);
         return suspend();
@@ -75,8 +76,7 @@ private:
     Derived& self() noexcept { return static_cast<Derived&>(*this); }
 
     bool suspend() noexcept {
-        if (!has_budget()) [[unlikely]] {
-            retry_ = true;
+        if (retry_) [[unlikely]] {
             defer();
             return true;
         }

@@ -48,7 +48,7 @@ public:
 
 protected:
     leaf() noexcept = default;
-    leaf(leaf&& other) noexcept { MAGPIE_ASSERT(!other.bound_); }
+    leaf([[maybe_unused]] leaf&& other) noexcept { MAGPIE_ASSERT(!other.bound_); }
     ~leaf() = default;
 
     /// Takes the leaf back from whoever may wake it. On the strand's turn, once, never blocks.
@@ -111,7 +111,9 @@ protected:
 
     branch() noexcept = default;
     explicit branch(strand& s) noexcept : strand_(&s) {}
-    branch(branch&& other) noexcept { MAGPIE_ASSERT(other.strand_ == nullptr); }
+    branch(branch&& other) noexcept : unconstrained(other.unconstrained) {
+        MAGPIE_ASSERT(other.strand_ == nullptr);
+    }
     ~branch() = default;
 
     /// Tells a branch below another one where it belongs, before it starts.
@@ -185,7 +187,7 @@ public:
 
     executor& where_it_runs() const noexcept { return *executor_; }
     std::uint16_t budget() const noexcept { return budget_; }
-    void take_budget() noexcept { --budget_; }
+    void take_budget() noexcept { budget_ -= budget_ > 0 ? 1 : 0; } // composites take after their body
 
 protected:
     explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}

@@ -16,7 +16,7 @@ public:
 
     // Only asked when the budget was spent: then waiting for the next turn was the yield.
     bool try_complete() noexcept { return true; }
-    bool await_ready() const noexcept { return false; }
+    bool await_ready() const noexcept { return false; } // a yield asks for no budget
     bool publish() noexcept {
         defer();
         return true;

@@ -34,6 +34,7 @@ struct runtime_options {
     magpie::layout layout = magpie::layout::multi_thread;
     std::size_t worker_threads = 0; // 0: what the process may use
     std::string name;
+    bool has_name = false;
     std::string thread_name = "magpie";
     std::size_t thread_stack_size = 0; // 0: the system's
     std::size_t max_blocking_threads = 512;

@@ -22,8 +22,9 @@ public:
         return first_ended && second_ended;
     }
     template <class Promise>
-    void await_suspend(std::coroutine_handle<Promise> caller) noexcept {
+    bool await_suspend(std::coroutine_handle<Promise> caller) noexcept {
         bind(caller.promise());
+        return true;
     }
     void await_resume() {
         std::exception_ptr error;

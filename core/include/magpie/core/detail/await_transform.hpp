@@ -36,6 +36,24 @@ public:
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
 };
 
+/// An operation awaited where it stands. g++ 12 moves what await_transform gives by reference into
+/// the frame, and awaits that; so it is given an object of ours.
+template <class Operation>
+class operation_reference {
+public:
+    explicit operation_reference(Operation& o) noexcept : operation_(o) {}
+
+    bool await_ready() noexcept { return operation_.await_ready(); }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        return operation_.await_suspend(h);
+    }
+    decltype(auto) await_resume() { return operation_.await_resume(); }
+
+private:
+    Operation& operation_;
+};
+
 /// An operation made for one `co_await`.
 template <class Operation>
 class placed_operation {
@@ -61,10 +79,10 @@ template <class A>
 class foreign_awaitable; // foreign.hpp
 
 template <class A>
-decltype(auto) await_transform(branch& b, A&& awaitable) {
+auto await_transform(branch& b, A&& awaitable) {
     if constexpr (leaf_operation<A>) {
         leaf_access::place(awaitable, b);
-        return std::forward<A>(awaitable);
+        return operation_reference<std::remove_reference_t<A>>(awaitable);
     } else if constexpr (gives_operation<A>) {
         return placed_operation<decltype(std::forward<A>(awaitable).operation())>(
             std::forward<A>(awaitable), b);

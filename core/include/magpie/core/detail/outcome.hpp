@@ -46,7 +46,7 @@ public:
 
     template <class... Args>
     void emplace(Args&&... args) {
-        MAGPIE_ASSERT(empty());
+        reset(); // a destructor that threw has taken an earlier co_return back
         ::new (static_cast<void*>(std::addressof(value_))) value_type(std::forward<Args>(args)...);
         kind_ = kind::value;
     }

@@ -50,7 +50,7 @@ struct promise_base {
     }
 
     template <class A>
-    decltype(auto) await_transform(A&& awaitable) {
+    auto await_transform(A&& awaitable) {
         return detail::await_transform(*branch_, std::forward<A>(awaitable));
     }
 

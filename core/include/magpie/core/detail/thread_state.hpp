@@ -8,9 +8,10 @@ namespace detail {
 
 /// What a thread knows about itself.
 struct thread_state {
-    strand* turn = nullptr;            ///< the strand whose turn this thread runs
-    magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn (runtime::enter)
-    void* worker = nullptr;            ///< the scheduler's worker that runs on this thread
+    strand* turn = nullptr;      ///< the strand whose turn this thread runs
+    strand* may_block = nullptr; ///< the turn in which blocking harms nobody (block_in_place)
+    magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
+    void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
 };
 
 /// The state of the calling thread. Out of line on purpose: a task moves between threads, and

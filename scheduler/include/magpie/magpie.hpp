@@ -1,0 +1,7 @@
+#pragma once
+
+// Everything of magpie.
+
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync.hpp>

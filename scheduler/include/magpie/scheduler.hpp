@@ -1,0 +1,10 @@
+#pragma once
+
+// Everything of magpie::scheduler.
+
+#include <magpie/scheduler/blocking.hpp>
+#include <magpie/scheduler/builder.hpp>
+#include <magpie/scheduler/clock_control.hpp>
+#include <magpie/scheduler/interval.hpp>
+#include <magpie/scheduler/metrics.hpp>
+#include <magpie/scheduler/runtime.hpp>

@@ -1,0 +1,46 @@
+#include <magpie/scheduler/blocking.hpp>
+
+#include "runtime_core.hpp"
+
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/error.hpp>
+
+#include <string>
+#include <utility>
+
+namespace magpie::detail {
+
+std::uint64_t next_blocking_id(executor& e) noexcept {
+    auto* const core = dynamic_cast<runtime_core*>(&e); // another executor refuses the job itself
+    return core != nullptr ? core->external_id() : 0;
+}
+
+std::string describe_blocking(const cell& c) {
+    return "blocking call " + std::to_string(c.id) + ", spawned at " + c.where().file_name() + ":" +
+           std::to_string(c.where().line());
+}
+
+blocking_turn::blocking_turn(cell& c) noexcept
+    : outer_turn_(std::exchange(this_thread().turn, &c)),
+      outer_may_block_(std::exchange(this_thread().may_block, &c)) {}
+
+blocking_turn::~blocking_turn() {
+    this_thread().turn = outer_turn_;
+    this_thread().may_block = outer_may_block_;
+}
+
+blocking_section::blocking_section() : outer_may_block_(this_thread().may_block) {
+    thread_state& here = this_thread();
+    if (worker* const w = worker::current()) {
+        if (!w->core().is_multi())
+            throw_usage_error("block_in_place on a current_thread runtime would stop all its tasks: "
+                              "use spawn_blocking");
+        w->core().pool.launch(*w, w->core().shared_from_this()); // may throw: nothing has changed
+        here.worker = nullptr;
+    }
+    here.may_block = here.turn;
+}
+
+blocking_section::~blocking_section() { this_thread().may_block = outer_may_block_; }
+
+} // namespace magpie::detail
