@@ -46,7 +46,10 @@ void cell::release() noexcept {
 }
 
 void cell::refuse() noexcept {
+    thread_state& here = this_thread();
+    strand* const outer = std::exchange(here.turn, this); // its last turn, on the spawner's thread
     drop_main();
+    here.turn = outer;
     complete();
 }
 
@@ -96,14 +99,14 @@ void cell::detach() noexcept {
         return;
     MAGPIE_ASSERT(word == done() || word == taken()); // nobody waits through a handle that goes
     if (word == done())
-        report_unhandled();
+        report_unhandled(error());
     release();
 }
 
 void cell::complete() noexcept {
     void* const word = join_.exchange(done(), std::memory_order_acq_rel); // (E), (L), (D)
     if (word == detached()) {
-        report_unhandled();
+        report_unhandled(error());
         release();
     } else if (word != nullptr) {
         wake(*static_cast<leaf*>(word)); // the cell belongs to the handle now, and may be gone
@@ -118,20 +121,21 @@ void cell::finish() noexcept {
     complete();
 }
 
-void cell::report_unhandled() noexcept {
-    if (const std::exception_ptr e = error())
-        detail::report_unhandled(where_it_runs(), {e, id, name(), where()});
+void cell::report_unhandled(std::exception_ptr e) noexcept {
+    if (e)
+        detail::report_unhandled(where_it_runs(), {std::move(e), id, name(), where()});
 }
 
 void cell::drop_result_contained() noexcept {
     thread_state& here = this_thread();
-    strand* const outer = std::exchange(here.turn, this); // destructors see the task's id
+    // Its destructor sees the task's id. Not its turn: the executor may be gone.
+    const cell* const outer = std::exchange(here.result_of, this);
     try {
         drop_result();
     } catch (...) {
-        detail::report_unhandled(where_it_runs(), {std::current_exception(), id, name(), where()});
+        report_unhandled(std::current_exception());
     }
-    here.turn = outer;
+    here.result_of = outer;
 }
 
 } // namespace magpie::detail

@@ -141,7 +141,10 @@ void strand::append(detail::ready_node& n) noexcept {
 
 void strand::push(detail::ready_node& n) noexcept {
     if (detail::this_thread().turn == this) {
+        detail::ready_node* const last = tail_;
         append(n);
+        if (&n == &abort_ && last != nullptr)
+            tail_ = last; // an abort goes first (R17): behind the last one in the circle
         return;
     }
     detail::ready_node* seen = word_.load(std::memory_order_relaxed); // checked by the CAS below

@@ -29,7 +29,10 @@ executor* executor_here() noexcept {
 }
 
 // The only strands that take turns are cells; a waiting thread's strand never does.
-const cell* task_here() noexcept { return static_cast<const cell*>(this_thread().turn); }
+const cell* task_here() noexcept {
+    const thread_state& here = this_thread();
+    return here.result_of != nullptr ? here.result_of : static_cast<const cell*>(here.turn);
+}
 
 } // namespace
 

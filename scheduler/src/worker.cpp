@@ -21,7 +21,6 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr std::uint32_t slot_limit = 3;   // how often in a row the slot goes before the queue
-constexpr std::size_t injector_batch = 128;
 constexpr auto watch_interval = 1ms;      // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
@@ -92,7 +91,7 @@ strand* worker::next() noexcept {
     if (tick_ % core_.options.event_interval == 0)
         maintain();
     if (tick_ % core_.options.global_queue_interval == 0)
-        if (strand* const s = from_injector())
+        if (strand* const s = one_from_injector())
             return s;
     if (slot_run_ < slot_limit) {
         if (strand* const s = take_slot()) {
@@ -113,7 +112,7 @@ strand* worker::next() noexcept {
         slot_run_ = 0;
         return s;
     }
-    if (strand* const s = from_injector())
+    if (strand* const s = share_from_injector())
         return s;
     return search();
 }
@@ -125,14 +124,20 @@ strand* worker::take_slot() noexcept {
     return slot_.exchange(nullptr, std::memory_order_acquire); // pairs with schedule()
 }
 
-strand* worker::from_injector() noexcept {
+strand* worker::one_from_injector() noexcept {
+    std::size_t taken = 0;
+    return core_.injected.pop(1, taken);
+}
+
+/// A share of the shared queue, into the empty ring; half of that stays free, or the next spawns
+/// would carry it back.
+strand* worker::share_from_injector() noexcept {
     const std::size_t waiting = core_.injected.size();
     if (waiting == 0)
         return nullptr;
-    const std::size_t share = waiting / core_.workers.size() + 1;
-    const std::size_t room = ring_.capacity - ring_.size() + 1; // the first one runs at once
     std::size_t taken = 0;
-    strand* s = core_.injected.pop(std::min({share, injector_batch, room}), taken);
+    strand* const s =
+        core_.injected.pop(std::min(waiting / core_.workers.size() + 1, ring_.capacity / 2), taken);
     if (s == nullptr)
         return nullptr;
     strand* rest = s->queue_next;
@@ -154,7 +159,7 @@ strand* worker::search() noexcept {
     }
     if (strand* const s = steal_once())
         return s;
-    return from_injector();
+    return share_from_injector();
 }
 
 strand* worker::steal_once() noexcept {

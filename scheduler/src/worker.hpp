@@ -80,7 +80,8 @@ public:
 
 private:
     strand* next() noexcept;
-    strand* from_injector() noexcept;
+    strand* one_from_injector() noexcept;
+    strand* share_from_injector() noexcept;
     strand* search() noexcept;
     strand* steal_once() noexcept;
     void execute(strand& s) noexcept;

@@ -17,7 +17,7 @@ concept has_take_result = requires(Operation& o) { o.take_result(); };
 
 /// An operation whose result comes out as a value.
 template <class Operation>
-class result_operation : public Operation {
+class [[nodiscard("co_await it")]] result_operation : public Operation {
 public:
     explicit result_operation(Operation&& op) noexcept : Operation(std::move(op)) {}
 
@@ -38,7 +38,7 @@ public:
 
 /// The same for an operation that stays where it is, to be waited for again.
 template <class Operation>
-class result_source {
+class [[nodiscard("co_await it")]] result_source {
 public:
     explicit result_source(Operation source) noexcept : source_(std::forward<Operation>(source)) {}
     auto operation() {
@@ -58,7 +58,7 @@ public:
     task_result<T> await_resume() {
         this->destroy_child();
         if (this->result_.has_error())
-            return this->result_.take_error();
+            return {boost::system::in_place_error, this->result_.take_error()};
         if constexpr (std::is_void_v<T>)
             return {boost::system::in_place_value};
         else
@@ -85,7 +85,7 @@ private:
 /// on the way. What is not an error code of that operation is still thrown.
 template <class Operation>
     requires(detail::leaf_operation<Operation> && !std::is_lvalue_reference_v<Operation>)
-detail::result_operation<Operation> as_result(Operation&& op) noexcept {
+[[nodiscard("co_await it")]] detail::result_operation<Operation> as_result(Operation&& op) noexcept {
     return detail::result_operation<Operation>(std::move(op));
 }
 

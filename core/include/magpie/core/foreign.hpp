@@ -74,8 +74,8 @@ class foreign_operation : public operation<foreign_operation<A>> {
     using awaiter_type = decltype(foreign_awaiter(std::declval<A>()));
     using awaiter = std::remove_reference_t<awaiter_type>;
     using value = decltype(std::declval<awaiter&>().await_resume());
-    using result = std::conditional_t<std::is_rvalue_reference_v<value>,
-                                      std::remove_reference_t<value>, value>;
+    // What comes as a reference to a temporary of the awaiter's is kept as a value.
+    using result = std::conditional_t<std::is_lvalue_reference_v<value>, value, std::remove_cvref_t<value>>;
 
 public:
     static constexpr cancel_safety safety = cancel_safety::unknown;
@@ -103,7 +103,7 @@ public:
         return true; // it may have ended already: then the leaf is in the ready list
     }
 
-    value await_resume() {
+    result await_resume() {
         if (ready_)
             return awaiter_.await_resume();
         return result_.take();

@@ -94,9 +94,9 @@ public:
         cell_->mark_taken();
         auto& r = cell_->result();
         if (r.empty())
-            return task_cancelled_ptr();
+            return {boost::system::in_place_error, task_cancelled_ptr()};
         if (r.has_error())
-            return r.take_error();
+            return {boost::system::in_place_error, r.take_error()};
         if constexpr (std::is_void_v<T>)
             return {boost::system::in_place_value};
         else

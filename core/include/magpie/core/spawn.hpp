@@ -78,25 +78,34 @@ join_handle<T> spawn(std::string name, task<T> t,
     return detail::spawn_on(detail::current_executor(where), std::move(t), where, std::move(name));
 }
 
-namespace detail {
-/// A callable with the place of the call: a parameter pack leaves no room for a default argument.
-template <class F>
-struct located {
-    template <class G>
-        requires std::constructible_from<F, G&&>
-    located(G&& g, std::source_location w = std::source_location::current()) // NOLINT: implicit
-        : f(std::forward<G>(g)), where(w) {}
-    F f;
-    std::source_location where;
-};
-} // namespace detail
-
 /// Calls `f(args...)`, which gives a task, and spawns that. Callable and arguments are copied or
 /// moved into the spawned task and live as long as it does: a lambda with captures is safe. Use
-/// `std::ref` to pass a reference.
+/// `std::ref` to pass a reference. (With more than two arguments reports name this header.)
+template <class F>
+    requires task_callable<F>
+auto spawn(F&& f, std::source_location where = std::source_location::current()) {
+    return detail::spawn_on(detail::current_executor(where),
+                            detail::own_and_run<std::decay_t<F>>(std::forward<F>(f)), where);
+}
+template <class F, class A>
+    requires task_callable<F, A>
+auto spawn(F&& f, A&& a, std::source_location where = std::source_location::current()) {
+    return detail::spawn_on(detail::current_executor(where),
+                            detail::own_and_run<std::decay_t<F>, std::decay_t<A>>(
+                                std::forward<F>(f), std::forward<A>(a)),
+                            where);
+}
+template <class F, class A, class B>
+    requires task_callable<F, A, B>
+auto spawn(F&& f, A&& a, B&& b, std::source_location where = std::source_location::current()) {
+    return detail::spawn_on(detail::current_executor(where),
+                            detail::own_and_run<std::decay_t<F>, std::decay_t<A>, std::decay_t<B>>(
+                                std::forward<F>(f), std::forward<A>(a), std::forward<B>(b)),
+                            where);
+}
 template <class F, class... Args>
-    requires task_callable<F, Args...>
-auto spawn(F&& f, Args&&... args) -> join_handle<detail::spawned_type<F, Args...>> {
+    requires(sizeof...(Args) > 2) && task_callable<F, Args...>
+auto spawn(F&& f, Args&&... args) {
     const auto where = std::source_location::current();
     return detail::spawn_on(detail::current_executor(where),
                             detail::own_and_run<std::decay_t<F>, std::decay_t<Args>...>(

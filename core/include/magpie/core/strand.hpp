@@ -49,7 +49,7 @@ public:
 protected:
     leaf() noexcept = default;
     leaf([[maybe_unused]] leaf&& other) noexcept { MAGPIE_ASSERT(!other.bound_); }
-    ~leaf() = default;
+    virtual ~leaf() = default;
 
     /// Takes the leaf back from whoever may wake it. On the strand's turn, once, never blocks.
     /// A composite also drops the branches that it can drop at once.
@@ -187,7 +187,10 @@ public:
 
     executor& where_it_runs() const noexcept { return *executor_; }
     std::uint16_t budget() const noexcept { return budget_; }
-    void take_budget() noexcept { budget_ -= budget_ > 0 ? 1 : 0; } // composites take after their body
+    void take_budget() noexcept {
+        if (budget_ > 0) // a composite takes its unit after its body
+            --budget_;
+    }
 
 protected:
     explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}

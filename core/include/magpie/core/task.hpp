@@ -25,10 +25,10 @@ struct task_access;
 template <class T>
 class task_awaiter : protected child_link {
 public:
-    explicit task_awaiter(std::coroutine_handle<promise<T>> child) noexcept {
-        child.promise().link = this;
-        child.promise().result = &result_;
-        this->child = child;
+    explicit task_awaiter(std::coroutine_handle<promise<T>> frame) noexcept {
+        frame.promise().link = this;
+        frame.promise().result = &result_;
+        child = frame;
     }
     task_awaiter(const task_awaiter&) = delete;
     task_awaiter& operator=(const task_awaiter&) = delete;

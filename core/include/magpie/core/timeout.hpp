@@ -74,9 +74,9 @@ public:
     auto take_result() {
         if (!settle()) {
             if constexpr (std::is_void_v<body_value>)
-                return result<void>(errc::make_error_code(errc::timed_out));
+                return result<void>(boost::system::in_place_error, errc::make_error_code(errc::timed_out));
             else
-                return result<body_value>(errc::make_error_code(errc::timed_out));
+                return result<body_value>(boost::system::in_place_error, errc::make_error_code(errc::timed_out));
         }
         if constexpr (std::is_void_v<body_value>) {
             body_.take();

@@ -109,6 +109,8 @@ protected:
         : strand(e), origin_(where, std::move(name)) {}
     virtual ~cell() = default;
 
+    void report_unhandled(std::exception_ptr e) noexcept; // null: nothing to report
+
     virtual void drop_result() = 0; // may throw what the result's destructor throws
 
     /// What `abort` does after the flag was set. A blocking job has no turn to wake.
@@ -121,7 +123,6 @@ private:
     void finish() noexcept override;
     std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }
     std::coroutine_handle<> gone() noexcept override { return std::noop_coroutine(); }
-    void report_unhandled() noexcept;
     void drop_result_contained() noexcept;
 
     // join_ is one of
@@ -158,8 +159,14 @@ public:
 
 protected:
     using cell::cell;
+    ~result_cell() noexcept override {} // the result was dropped before, where its exception is caught
 
-    void note(std::exception_ptr e) noexcept override { result_.fail(std::move(e)); }
+    void note(std::exception_ptr e) noexcept override {
+        if (result_.has_error()) // the first is the cause; the second is not lost in silence
+            report_unhandled(std::move(e));
+        else
+            result_.fail(std::move(e));
+    }
     void drop_result() override { result_.reset(); }
 
     outcome<T> result_;

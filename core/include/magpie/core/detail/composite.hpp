@@ -142,7 +142,11 @@ public:
         if (state() == phase::standing) {
             unwind();
         } else if (has_ended()) {
-            outcome_.reset();
+            try {
+                outcome_.reset();
+            } catch (...) {
+                outcome_.fail(std::current_exception());
+            }
             destroy_root();
         }
         return outcome_.has_error() ? outcome_.take_error() : std::exception_ptr();

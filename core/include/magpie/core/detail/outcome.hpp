@@ -15,7 +15,7 @@ struct unit {};
 /// How a `T` is kept: references as pointers, void as a unit.
 template <class T>
 struct stored {
-    using type = T;
+    using type = std::remove_cv_t<T>;
 };
 template <class T>
 struct stored<T&> {
