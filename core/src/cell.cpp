@@ -92,10 +92,10 @@ void cell::mark_taken() noexcept {
 }
 
 void cell::detach() noexcept {
-    void* word = nullptr;
+    void* word = join_.load(std::memory_order_acquire); // (E): mostly it has ended
     // Success: (D). Failure: (E).
-    if (join_.compare_exchange_strong(word, detached(), std::memory_order_release,
-                                      std::memory_order_acquire))
+    if (word == nullptr && join_.compare_exchange_strong(word, detached(), std::memory_order_release,
+                                                         std::memory_order_acquire))
         return;
     MAGPIE_ASSERT(word == done() || word == taken()); // nobody waits through a handle that goes
     if (word == done())

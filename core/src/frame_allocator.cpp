@@ -41,7 +41,7 @@ constexpr std::size_t largest = class_count * frame_alignment;
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
 constexpr std::size_t depot_magazines = 16; // kept as they are, a class
-constexpr std::size_t spare_chunks = 4;     // kept empty, over all classes
+constexpr std::size_t spare_chunks = 64;    // kept empty until the next trim, over all classes
 
 static_assert(magazine_bytes >= 4 * largest);
 
@@ -116,6 +116,21 @@ public:
         }
         ::munmap(c, chunk_bytes);
         reserved.fetch_sub(chunk_bytes, std::memory_order_relaxed);
+    }
+
+    /// Gives the empty chunks that were kept to the system.
+    void trim() noexcept {
+        chunk* all;
+        {
+            const lock_guard guard(lock_);
+            all = std::exchange(spare_, nullptr);
+            count_ = 0;
+        }
+        while (all != nullptr) {
+            chunk* const c = std::exchange(all, all->next);
+            ::munmap(c, chunk_bytes);
+            reserved.fetch_sub(chunk_bytes, std::memory_order_relaxed);
+        }
     }
 
 private:
@@ -267,10 +282,8 @@ thread_local constinit cache mine;
 void give_all_back() noexcept {
     for (std::size_t cls = 0; cls < class_count; ++cls) {
         magazines& m = mine.of[cls];
-        if (m.spare != nullptr)
-            depot_of(cls).trim(std::exchange(m.spare, nullptr));
-        if (m.current != nullptr)
-            depot_of(cls).trim(std::exchange(m.current, nullptr));
+        depot_of(cls).trim(std::exchange(m.spare, nullptr));
+        depot_of(cls).trim(std::exchange(m.current, nullptr));
         m.count = 0;
     }
 }
@@ -278,7 +291,7 @@ void give_all_back() noexcept {
 /// Gives the lists back when the thread ends; what is freed later goes to the depot block by block.
 struct cache_end {
     ~cache_end() {
-        give_all_back();
+        trim_frames();
         for (magazines& m : mine.of)
             m.room = 0;
         mine.state = cache_state::dead;
@@ -352,7 +365,10 @@ void deallocate_frame(void* p, std::size_t size) noexcept {
     deallocate_slowly(p, cls);
 }
 
-void trim_frames() noexcept { give_all_back(); }
+void trim_frames() noexcept {
+    give_all_back();
+    chunks().trim();
+}
 
 std::size_t cached_frame_bytes() noexcept {
     std::size_t sum = 0;

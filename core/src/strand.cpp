@@ -10,15 +10,13 @@ namespace magpie {
 // --- leaf ---
 
 void leaf::bind(detail::promise_base& at) noexcept {
-    branch_ = at.branch_;
-    at_ = &at;
+    set_place(at);
     bound_ = true;
-    branch_->leaf_ = this; // an unwinding finds the innermost frame without a walk
+    at.branch_->leaf_ = this; // an unwinding finds the innermost frame without a walk
 }
 
 void leaf::bind(branch& b) noexcept {
-    branch_ = &b;
-    at_ = nullptr;
+    set_place(b);
     bound_ = true;
     b.leaf_ = this;
 }
@@ -31,11 +29,12 @@ void leaf::defer() noexcept {
 std::coroutine_handle<> leaf::surface() noexcept {
     bound_ = false;
     if (std::exchange(cancelled_, false))
-        return branch_->surfaced_cancelled();
-    if (at_ != nullptr)
-        return at_->handle();
-    branch_->end_leaf();
-    return branch_->ended();
+        return where()->surfaced_cancelled();
+    if (detail::promise_base* const p = at())
+        return p->handle();
+    branch& lone_branch = *where();
+    lone_branch.end_leaf();
+    return lone_branch.ended();
 }
 
 void wake(leaf& l) noexcept { l.owner().push(l); }
@@ -86,7 +85,7 @@ std::coroutine_handle<> branch::surfaced_cancelled() noexcept {
 void branch::unwind() noexcept {
     MAGPIE_ASSERT(phase_ == phase::standing);
     phase_ = phase::unwinding;
-    detail::promise_base* frame = std::exchange(leaf_, nullptr)->at_;
+    detail::promise_base* frame = std::exchange(leaf_, nullptr)->at();
     while (frame != nullptr) {
         detail::child_link* const link = frame->link;
         detail::promise_base* const parent = link != nullptr ? link->parent : nullptr;
@@ -221,7 +220,7 @@ void strand::deliver(leaf& l) noexcept {
     }
     if (std::exchange(l.retry_, false) && !l.retry())
         return;
-    if (!l.branch_->unconstrained)
+    if (!l.where()->unconstrained)
         take_budget();
     l.surface().resume();
 }

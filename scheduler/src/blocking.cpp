@@ -12,7 +12,7 @@ namespace magpie::detail {
 
 std::uint64_t next_blocking_id(executor& e) noexcept {
     auto* const core = dynamic_cast<runtime_core*>(&e); // another executor refuses the job itself
-    return core != nullptr ? core->external_id() : 0;
+    return core != nullptr ? core->blocking_id() : 0;
 }
 
 std::string describe_blocking(const cell& c) {

@@ -32,9 +32,10 @@ public:
         if (tail - head_.load(std::memory_order_acquire) == Capacity)     // (T)
             return false;
         slot(tail).store(&s, std::memory_order_relaxed); // published by the tail
-        // (P), and seq_cst because the caller reads the idle word next, where a worker that goes
-        // to sleep writes it and then reads this tail: if both read old values, work is stranded.
-        tail_.exchange(tail + 1, std::memory_order_seq_cst);
+        // (P). No read-modify-write, though the caller reads the idle word next (R39): what is lost
+        // if a worker that lies down misses this is help, not work, for this worker itself comes to
+        // it; and while this worker is awake that one sleeps for a millisecond at most.
+        tail_.store(tail + 1, std::memory_order_release);
         return true;
     }
 
@@ -47,8 +48,12 @@ public:
             strand* const s = slot(head).load(std::memory_order_relaxed); // our own write
             // Release: (T), for the slot is free from here on.
             if (head_.compare_exchange_weak(head, head + 1, std::memory_order_release,
-                                            std::memory_order_relaxed))
+                                            std::memory_order_relaxed)) {
+                // Tasks that have waited long are out of the caches: the next ones come nearer
+                // while this one runs. Stale slots are harmless to ask for.
+                __builtin_prefetch(slot(head + 2).load(std::memory_order_relaxed), 1);
                 return s;
+            }
         }
     }
 
@@ -82,7 +87,7 @@ public:
 
     /// How many are queued: exact for the worker when nobody steals.
     std::size_t size() const noexcept {
-        // seq_cst: a worker that goes to sleep has written the idle word and reads this next.
+        // seq_cst: a worker that lies down has written the idle word and reads this next.
         const std::uint64_t head = head_.load(std::memory_order_seq_cst);
         const std::uint64_t tail = tail_.load(std::memory_order_seq_cst);
         return tail > head ? static_cast<std::size_t>(tail - head) : 0;
@@ -108,7 +113,7 @@ public:
                                            std::memory_order_relaxed))
             return nullptr;
         if (n > 1)
-            to.tail_.store(to_tail + n - 1, std::memory_order_seq_cst); // (P)
+            to.tail_.store(to_tail + n - 1, std::memory_order_release); // (P)
         return first;
     }
 

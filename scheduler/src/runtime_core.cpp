@@ -79,7 +79,7 @@ private:
 runtime_core::runtime_core(runtime_options o, std::source_location where)
     : executor(o.budget), options(std::move(o)), made_at(where), id(next_runtime_id()),
       time(options.paused_clock), idle(is_multi() ? options.worker_threads : 1),
-      tasks((is_multi() ? options.worker_threads : 1) + 1),
+      tasks((is_multi() ? options.worker_threads : 1) + 2),
       pool({options.max_blocking_threads, options.thread_keep_alive, options.thread_stack_size,
             options.thread_name, options.on_thread_start, options.on_thread_stop}),
       watch(is_multi() && options.worker_threads > 1), futex_driver_(new futex_driver),
@@ -148,23 +148,27 @@ void runtime_core::adopt(cell& c) noexcept {
         w->schedule(c, placement::spawn);
         return;
     }
-    const visitor inside(*this);
-    c.id = external_id();
+    // Counted first, then a look at closing_, both seq_cst: all_ended() is asked after closing_ was
+    // set, so it counts this one or this one sees that. (The caller keeps the core alive.)
+    const std::uint64_t n = external_spawned_.fetch_add(1, std::memory_order_seq_cst) + 1;
+    c.id = id_base_ + n * tasks.stride() + workers.size();
     if (closing()) {
         c.refuse();
+        external_ended_.fetch_add(1, std::memory_order_release);
+        if (all_ended())
+            notify_all(); // somebody may have waited for just this
         return;
     }
-    external_spawned_.fetch_add(1, std::memory_order_seq_cst); // before it can end; see all_ended()
     if (options.on_task_spawn)
         options.on_task_spawn(c.id);
     injected.push(c);
     notify_one();
 }
 
-std::uint64_t runtime_core::external_id() noexcept {
-    // Relaxed: unique is enough. The lane behind the workers' is everybody else's.
-    return id_base_ + (external_ids_.fetch_add(1, std::memory_order_relaxed) + 1) * tasks.stride() +
-           workers.size();
+std::uint64_t runtime_core::blocking_id() noexcept {
+    // Relaxed: unique is enough. Lanes: the workers', the other threads', the blocking calls'.
+    return id_base_ + (blocking_ids_.fetch_add(1, std::memory_order_relaxed) + 1) * tasks.stride() +
+           workers.size() + 1;
 }
 
 bool runtime_core::enroll(cell& c) noexcept { return tasks.add(c); }
@@ -411,7 +415,7 @@ void runtime_core::close() noexcept {
 }
 
 // Ends are read before spawns: a task counts what it spawns before it ends itself, and the ends
-// are released. With closing_ set and no visitor inside, nobody else spawns.
+// are released. With closing_ set nobody else's spawn succeeds (see adopt).
 bool runtime_core::all_ended() const noexcept {
     if (visitors_.load(std::memory_order_seq_cst) > 0)
         return false;

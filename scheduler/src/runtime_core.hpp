@@ -106,7 +106,7 @@ public:
     cancel_answer withdraw_advance(leaf& waiter) noexcept;
     bool advance_pending() const noexcept;
 
-    std::uint64_t external_id() noexcept;
+    std::uint64_t blocking_id() noexcept;
 
 private:
     friend class worker;
@@ -124,7 +124,7 @@ private:
     std::uint64_t id_base_;
     mutex watching_; // who looks after the others
 
-    atomic<std::uint64_t> external_ids_{0};
+    atomic<std::uint64_t> blocking_ids_{0};
     atomic<std::uint64_t> external_spawned_{0};
     atomic<std::uint64_t> external_ended_{0};
     atomic<std::uint64_t> remote_schedules_{0};

@@ -182,8 +182,10 @@ strand* worker::steal_once() noexcept {
 void worker::found_work() noexcept {
     if (searching_) {
         searching_ = false;
-        if (core_.idle.stop_searching())
-            core_.notify_one(); // there may be more: pass it on
+        // Pass it on if there is more. Who pushed while this worker was the only searcher woke
+        // nobody; having left the word, it now looks at every queue, as a sleeper does (R39).
+        if (core_.idle.stop_searching() && core_.work_anywhere())
+            core_.notify_one();
     }
 }
 

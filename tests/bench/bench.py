@@ -99,7 +99,7 @@ def run(args):
                 print("done:", row.name, file=sys.stderr)
     print(report.table(lines))
     print(f"\nRatios are magpie / peer, below 1 magpie is better: median (quartiles) of {pairs} pairs,"
-          f" {options.reps} repetitions a run.\n{report.versions(entries)}; {os.cpu_count()} CPUs")
+          f" {options.reps} repetitions a run.\n{report.versions(entries)}; CPUs: {os.cpu_count()}")
     if args.json:
         args.json.write_text(json.dumps(entries, indent=1) + "\n")
     return 0

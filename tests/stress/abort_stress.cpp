@@ -200,7 +200,7 @@ TEST_SUITE("stress.abort") {
 
     TEST_CASE("timeouts that run out as the permit comes: one of the two, and none is lost") {
         constexpr std::size_t tasks = 4;
-        constexpr int adds = test::scaled(100'000);
+        constexpr int adds = test::scaled(1'000'000);
         counted::alive = 0;
         std::array<int, tasks> taken{};
         std::array<int, tasks> late{};

@@ -29,9 +29,8 @@ def versions(entries):
     seen = {}
     for entry in entries:
         for line in [entry["ours"], *entry["peers"].values()]:
-            if entry["workload"] != "compile":
-                seen[line["peer"]] = line["version"]
-    return ", ".join(f"{peer} {version}" for peer, version in seen.items())
+            seen[f"{line['peer']} {line['version']}"] = None
+    return ", ".join(seen)
 
 
 def _figure(line):

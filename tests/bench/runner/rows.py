@@ -42,7 +42,7 @@ class DriverRow:
                    "--reps", options.reps]
         if seconds:
             command += ["--seconds", seconds]
-        return json.loads(output_of(command))
+        return json.loads(output_of(command).splitlines()[-1])  # a runtime may log before it
 
 
 class CompileRow:
@@ -69,7 +69,7 @@ class CompileRow:
         version = re.search(r"clang version (\S+)", output_of([COMPILER, "--version"])).group(1)
         return {
             "peer": side,
-            "version": f"clang {version}",
+            "version": f"with clang {version}",
             "workload": self.name,
             "n": 1,
             "workers": 1,

@@ -70,7 +70,7 @@ protected:
     std::coroutine_handle<> surface() noexcept;
 
     /// Where an operation that is about to be awaited belongs (await_transform sets it).
-    branch* where() const noexcept { return branch_; }
+    branch* where() const noexcept;
 
     /// Whether its branch was dropped while it was coming.
     bool is_dropped() const noexcept { return cancelled_; }
@@ -81,8 +81,19 @@ private:
     friend class detail::leaf_access;
     friend void wake(leaf& l) noexcept;
 
-    branch* branch_ = nullptr;
-    detail::promise_base* at_ = nullptr; // who awaits; null in a branch without a frame
+    /// Who awaits; null in a branch without a frame.
+    detail::promise_base* at() const noexcept {
+        return (place_ & lone) == 0 ? reinterpret_cast<detail::promise_base*>(place_) : nullptr;
+    }
+    void set_place(detail::promise_base& at) noexcept {
+        place_ = reinterpret_cast<std::uintptr_t>(&at);
+    }
+    void set_place(branch& b) noexcept { place_ = reinterpret_cast<std::uintptr_t>(&b) | lone; }
+
+    // One word, for there may be a million leaves: the promise that awaits, which knows its branch,
+    // or, marked, the branch that has no frame.
+    static constexpr std::uintptr_t lone = 1;
+    std::uintptr_t place_ = 0;
     bool bound_ = false;
     bool cancelled_ = false; // answered `coming`: its surfacing drops the branch
     bool deferred_ = false;  // in the ready list since `defer`, for the next turn
@@ -262,8 +273,6 @@ public:
     /// The link of whatever intrusive list the executor keeps a queued strand in.
     strand* queue_next = nullptr;
 };
-
-inline strand& leaf::owner() const noexcept { return branch_->owner(); }
 
 /// Makes a leaf ready and queues its strand if that was idle. Never runs user code.
 ///

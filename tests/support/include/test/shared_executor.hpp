@@ -6,8 +6,8 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <mutex>
+#include <set>
 #include <source_location>
 #include <thread>
 #include <utility>
@@ -53,10 +53,9 @@ public:
         {
             const std::lock_guard guard(lock_);
             now_ += d;
-            while (!timers_.empty() && timers_.begin()->first <= now_) {
+            while (!timers_.empty() && timers_.begin()->first <= ticks(now_)) {
                 magpie::detail::timer_entry& e = *timers_.begin()->second;
                 timers_.erase(timers_.begin());
-                e.wheel = nullptr;
                 due.push_back(e.waiter);
             }
         }
@@ -132,26 +131,21 @@ private:
     }
     void arm(magpie::detail::timer_entry& e, magpie::clock::time_point deadline) noexcept override {
         const std::lock_guard guard(lock_);
-        timers_.emplace(deadline, &e);
-        e.wheel = this;
+        e.tick = ticks(deadline);
+        timers_.emplace(e.tick, &e);
     }
     magpie::cancel_answer disarm(magpie::detail::timer_entry& e) noexcept override {
+        using enum magpie::cancel_answer;
         const std::lock_guard guard(lock_);
-        if (e.wheel == nullptr)
-            return magpie::cancel_answer::coming;
-        for (auto i = timers_.begin(); i != timers_.end(); ++i) {
-            if (i->second == &e) {
-                timers_.erase(i);
-                break;
-            }
-        }
-        e.wheel = nullptr;
-        return magpie::cancel_answer::quiet;
+        return timers_.erase({e.tick, &e}) == 1 ? quiet : coming;
+    }
+    static std::uint64_t ticks(magpie::clock::time_point t) noexcept {
+        return static_cast<std::uint64_t>(t.time_since_epoch().count());
     }
 
     std::mutex lock_;
     std::deque<magpie::strand*> queue_;
-    std::multimap<magpie::clock::time_point, magpie::detail::timer_entry*> timers_;
+    std::set<std::pair<std::uint64_t, magpie::detail::timer_entry*>> timers_;
     magpie::clock::time_point now_{std::chrono::hours(1)};
     magpie::detail::cell* idle_ = nullptr;
     std::atomic<bool> closed_{false};

@@ -32,7 +32,10 @@ concept own_awaitable = leaf_operation<A> || gives_operation<A> || gives_awaiter
 
 class leaf_access {
 public:
-    static void place(leaf& l, branch& b) noexcept { l.branch_ = &b; }
+    template <class Place>
+    static void place(leaf& l, Place& p) noexcept {
+        l.set_place(p);
+    }
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
 };
 
@@ -59,8 +62,9 @@ template <class Operation>
 class placed_operation {
 public:
     template <class Source>
-    placed_operation(Source&& source, branch& b) : operation_(std::forward<Source>(source).operation()) {
-        leaf_access::place(operation_, b);
+    placed_operation(Source&& source, promise_base& p)
+        : operation_(std::forward<Source>(source).operation()) {
+        leaf_access::place(operation_, p);
     }
     placed_operation(const placed_operation&) = delete;
 
@@ -79,19 +83,19 @@ template <class A>
 class foreign_awaitable; // foreign.hpp
 
 template <class A>
-auto await_transform(branch& b, A&& awaitable) {
+auto await_transform(promise_base& p, A&& awaitable) {
     if constexpr (leaf_operation<A>) {
-        leaf_access::place(awaitable, b);
+        leaf_access::place(awaitable, p);
         return operation_reference<std::remove_reference_t<A>>(awaitable);
     } else if constexpr (gives_operation<A>) {
         return placed_operation<decltype(std::forward<A>(awaitable).operation())>(
-            std::forward<A>(awaitable), b);
+            std::forward<A>(awaitable), p);
     } else if constexpr (gives_awaiter<A>) {
         return std::forward<A>(awaitable).awaiter();
     } else {
         using foreign = foreign_awaitable<A>;
         return placed_operation<typename foreign::operation_type>(
-            foreign(std::forward<A>(awaitable)), b);
+            foreign(std::forward<A>(awaitable)), p);
     }
 }
 

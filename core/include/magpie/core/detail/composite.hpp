@@ -161,7 +161,7 @@ private:
 
 /// Runs any awaitable in a coroutine of its own.
 template <class A>
-using awaited_type = decltype(detail::await_transform(std::declval<branch&>(), std::declval<A>()).await_resume());
+using awaited_type = decltype(detail::await_transform(std::declval<promise_base&>(), std::declval<A>()).await_resume());
 
 template <class A>
 task<awaited_type<A>> as_task(A awaitable) {

@@ -51,7 +51,7 @@ struct promise_base {
 
     template <class A>
     auto await_transform(A&& awaitable) {
-        return detail::await_transform(*branch_, std::forward<A>(awaitable));
+        return detail::await_transform(*this, std::forward<A>(awaitable));
     }
 
 protected:
@@ -64,6 +64,21 @@ protected:
             result->fail(std::current_exception());
     }
 };
+
+} // namespace magpie::detail
+
+namespace magpie {
+
+inline branch* leaf::where() const noexcept {
+    const detail::promise_base* const p = at();
+    return p != nullptr ? p->branch_ : reinterpret_cast<branch*>(place_ & ~lone);
+}
+
+inline strand& leaf::owner() const noexcept { return where()->owner(); }
+
+} // namespace magpie
+
+namespace magpie::detail {
 
 template <class T>
 struct promise : promise_base {

@@ -1,0 +1,313 @@
+#include <magpie/scheduler/runtime.hpp>
+
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync.hpp>
+
+#include <test/captured_log.hpp>
+#include <test/eventually.hpp>
+#include <test/layouts.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using magpie::join_handle;
+using magpie::runtime;
+using magpie::spawn_blocking;
+using magpie::task;
+using test::eventually;
+using test::on_each_layout;
+
+namespace {
+
+task<> sleep_long() { co_await magpie::sleep_for(1h); }
+
+/// Holds on to `keep` while it sleeps.
+task<> hold(std::shared_ptr<int> keep) {
+    const std::shared_ptr<int> mine = std::move(keep);
+    co_await magpie::sleep_for(1h);
+}
+
+} // namespace
+
+TEST_SUITE("scheduler.shutdown") {
+    TEST_CASE("RT-LIFE-05 shutdown_timeout gives up on what is blocked, and says that it did") {
+        on_each_layout([](auto builder) {
+            const test::captured_log log;
+            runtime rt = builder.build();
+            const auto handle = rt.handle();
+            std::atomic<bool> started{false};
+            std::atomic<bool> go{false};
+            join_handle<> h;
+            {
+                const auto in = rt.enter();
+                h = spawn_blocking([&] {
+                    started = true;
+                    static_cast<void>(eventually([&] { return go.load(); }));
+                });
+            }
+            REQUIRE(eventually([&] { return started.load(); }));
+            CHECK_FALSE(rt.shutdown_timeout(20ms));
+            CHECK_FALSE(h.is_finished());
+            CHECK(log.contains("blocking call " + std::to_string(h.id()) + ", spawned at"));
+            go = true; // it goes on by itself
+            CHECK(test::ends(h));
+            h.blocking_join();
+        });
+    }
+
+    TEST_CASE("RT-LIFE-05 a limit of zero returns at once, with what runs still running") {
+        on_each_layout([](auto builder) {
+            const test::captured_log log;
+            runtime rt = builder.build();
+            std::atomic<bool> started{false};
+            std::atomic<bool> go{false};
+            join_handle<> h;
+            {
+                const auto in = rt.enter();
+                h = spawn_blocking([&] {
+                    started = true;
+                    static_cast<void>(eventually([&] { return go.load(); }));
+                });
+            }
+            REQUIRE(eventually([&] { return started.load(); }));
+            CHECK_FALSE(rt.shutdown_timeout(0s));
+            CHECK_FALSE(rt.shutdown_timeout(-1s) == false); // it is empty now: nothing is left to wait for
+            go = true;
+            CHECK(test::ends(h));
+        });
+    }
+
+    TEST_CASE("RT-LIFE-06 a huge limit returns as soon as everything has ended") {
+        on_each_layout([](auto builder) {
+            auto keep = std::make_shared<int>(0);
+            runtime rt = builder.build();
+            auto h = rt.spawn(hold(keep));
+            CHECK(rt.shutdown_timeout(std::chrono::nanoseconds::max()));
+            CHECK(keep.use_count() == 1);
+            CHECK(test::ends_cancelled(h));
+        });
+    }
+
+    TEST_CASE("SCOPE-17 the report lists each task and call that still runs, with the place of its spawn") {
+        const test::captured_log log;
+        runtime rt = test::multi_thread(2).name("ledger").build();
+        std::atomic<int> started{0};
+        std::atomic<bool> go{false};
+        auto stuck = [](std::atomic<int>& n, std::atomic<bool>& end) -> task<> {
+            ++n;
+            static_cast<void>(eventually([&] { return end.load(); }));
+            co_return;
+        };
+        auto named = rt.spawn("accountant", stuck(started, go));
+        auto plain = rt.spawn(stuck(started, go));
+        join_handle<> call;
+        {
+            const auto in = rt.enter();
+            call = spawn_blocking([&] {
+                ++started;
+                static_cast<void>(eventually([&] { return go.load(); }));
+            });
+        }
+        REQUIRE(eventually([&] { return started == 3; }));
+        CHECK_FALSE(rt.shutdown_timeout(10ms));
+        INFO(log.text());
+        CHECK(log.contains("runtime \"ledger\""));
+        CHECK(log.contains("task " + std::to_string(plain.id()) + ", spawned at"));
+        CHECK(log.contains("task " + std::to_string(named.id())));
+        CHECK(log.contains("accountant"));
+        CHECK(log.contains("blocking call " + std::to_string(call.id())));
+        CHECK(log.count("shutdown_test.cpp:") == 3);
+        go = true;
+        CHECK(test::ends(named));
+        CHECK(test::ends(plain));
+        CHECK(test::ends(call));
+    }
+
+    TEST_CASE("CPP-24 shutdown_background in a task of the same runtime ends it") {
+        on_each_layout([](auto builder) {
+            auto keep = std::make_shared<int>(0);
+            auto rt = std::make_unique<runtime>(builder.build());
+            const auto handle = rt->handle();
+            auto other = rt->spawn(hold(keep));
+            keep.reset();
+            auto main = [](std::unique_ptr<runtime> r) -> task<> {
+                r->shutdown_background();
+                co_await magpie::sleep_for(1h);
+            };
+            CHECK_THROWS_AS(handle.block_on(main(std::move(rt))), magpie::task_cancelled);
+            CHECK(test::ends_cancelled(other));
+        });
+    }
+
+    TEST_CASE("shutdown_background returns at once, and the tasks are dropped") {
+        on_each_layout([](auto builder) {
+            auto keep = std::make_shared<int>(0);
+            runtime rt = builder.build();
+            auto asleep = [](std::shared_ptr<int> k, std::atomic<bool>& at) -> task<> {
+                const auto mine = std::move(k);
+                at = true;
+                co_await magpie::sleep_for(1h);
+            };
+            std::atomic<bool> at{false};
+            auto h = rt.spawn(asleep(keep, at));
+            auto nothing = []() -> task<> { co_await magpie::yield_now(); };
+            rt.block_on(nothing());
+            REQUIRE(eventually([&] { return at.load(); }));
+            auto unstarted = rt.spawn(hold(keep));
+            rt.shutdown_background();
+            const auto limit = std::chrono::steady_clock::now() + 5s;
+            static_cast<void>(eventually(
+                [&] { return h.is_finished() || std::chrono::steady_clock::now() > limit; }));
+            REQUIRE(h.is_finished());
+            CHECK(test::ends_cancelled(h));
+            CHECK(test::ends_cancelled(unstarted));
+            CHECK(eventually([&] { return keep.use_count() == 1; }));
+        });
+    }
+
+    TEST_CASE("shutdown_timeout of zero drops what is idle, too") {
+        on_each_layout([](auto builder) {
+            const test::captured_log log;
+            auto keep = std::make_shared<int>(0);
+            runtime rt = builder.build();
+            auto h = rt.spawn(hold(keep));
+            static_cast<void>(rt.shutdown_timeout(0s));
+            const auto limit = std::chrono::steady_clock::now() + 5s;
+            static_cast<void>(eventually(
+                [&] { return h.is_finished() || std::chrono::steady_clock::now() > limit; }));
+            REQUIRE(h.is_finished());
+            CHECK(test::ends_cancelled(h));
+            CHECK(eventually([&] { return keep.use_count() == 1; }));
+        });
+    }
+
+    TEST_CASE("RT-LIFE-10 the policy shutdown ends the runtime at an exception that nobody receives") {
+        on_each_layout([](auto builder) {
+            std::atomic<int> reports{0};
+            const runtime rt = builder.on_unhandled(magpie::unhandled_policy::shutdown)
+                                   .on_unhandled_exception([&](const magpie::unhandled_exception&) { ++reports; })
+                                   .build();
+            auto failing = []() -> task<> {
+                throw std::runtime_error("nobody hears this");
+                co_return;
+            };
+            auto main = [](auto f) -> task<> {
+                magpie::spawn(f()).detach();
+                co_await magpie::sleep_for(1h);
+            };
+            CHECK_THROWS_AS(rt.block_on(main(failing)), magpie::task_cancelled);
+            CHECK(reports == 1);
+            auto late = rt.spawn(sleep_long());
+            CHECK(test::ends_cancelled(late));
+        });
+    }
+
+    TEST_CASE("RT-LIFE-10 RT-LOCAL-12 the policy report does not, nor does an exception that is received") {
+        on_each_layout([](auto builder) {
+            std::atomic<int> reports{0};
+            const runtime rt =
+                builder.on_unhandled_exception([&](const magpie::unhandled_exception&) { ++reports; }).build();
+            auto failing = []() -> task<> {
+                throw std::runtime_error("heard or not");
+                co_return;
+            };
+            auto main = [](auto f) -> task<bool> {
+                magpie::spawn(f()).detach();
+                bool thrown = false;
+                try {
+                    co_await magpie::spawn(f());
+                } catch (const std::runtime_error&) {
+                    thrown = true;
+                }
+                co_return thrown;
+            };
+            CHECK(rt.block_on(main(failing)));
+            CHECK(rt.block_on(main(failing)));
+            CHECK(eventually([&] { return reports == 2; }));
+            CHECK(rt.metrics().unhandled_exceptions == 2);
+        });
+    }
+
+    TEST_CASE("RT-LOCAL-12 the policy shutdown takes a local task's exception as any other") {
+        const runtime rt = test::current_thread()
+                               .on_unhandled(magpie::unhandled_policy::shutdown)
+                               .on_unhandled_exception([](const magpie::unhandled_exception&) {})
+                               .build();
+        auto failing = []() -> task<> {
+            throw std::runtime_error("nobody hears this");
+            co_return;
+        };
+        auto main = [](auto f) -> task<> {
+            magpie::spawn_local(f()).detach();
+            co_await magpie::sleep_for(1h);
+        };
+        CHECK_THROWS_AS(rt.block_on(main(failing)), magpie::task_cancelled);
+    }
+
+    TEST_CASE("RT-LIFE-11 a shutdown ends every block_on that is under way") {
+        on_each_layout([](auto builder) {
+            runtime rt = builder.build();
+            const auto handle = rt.handle();
+            std::atomic<int> waiting{0};
+            std::atomic<int> cancelled{0};
+            auto main = [](std::atomic<int>& n) -> task<> {
+                ++n;
+                co_await magpie::sleep_for(1h);
+            };
+            std::vector<std::thread> callers;
+            for (int i = 0; i < 4; ++i)
+                callers.emplace_back([&] {
+                    try {
+                        handle.block_on(main(waiting));
+                    } catch (const magpie::task_cancelled&) {
+                        ++cancelled;
+                    }
+                });
+            REQUIRE(eventually([&] { return waiting == 4; }));
+            rt.shutdown_background();
+            for (auto& t : callers)
+                t.join();
+            CHECK(cancelled == 4);
+        });
+    }
+
+    TEST_CASE("RT-LIFE-11 when the destructor returns every task has ended, whoever drives it") {
+        on_each_layout([](auto builder) {
+            for (int round = 0; round < 20; ++round) {
+                auto rt = std::make_unique<runtime>(builder.build());
+                const auto handle = rt->handle();
+                auto keep = std::make_shared<int>(0);
+                std::atomic<bool> waiting{false};
+                struct slow_end {
+                    std::shared_ptr<int> keep;
+                    explicit slow_end(std::shared_ptr<int> k) : keep(std::move(k)) {}
+                    ~slow_end() {
+                        for (int i = 0; i < 100; ++i)
+                            std::this_thread::yield();
+                    }
+                };
+                auto main = [](std::shared_ptr<int> k, std::atomic<bool>& at) -> task<> {
+                    const slow_end mine(std::move(k));
+                    at = true;
+                    co_await magpie::sleep_for(1h);
+                };
+                std::thread caller([&] {
+                    CHECK_THROWS_AS(handle.block_on(main(keep, waiting)), magpie::task_cancelled);
+                });
+                REQUIRE(eventually([&] { return waiting.load(); }));
+                rt.reset();
+                CHECK(keep.use_count() == 1);
+                caller.join();
+            }
+        });
+    }
+}
