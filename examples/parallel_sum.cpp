@@ -62,9 +62,9 @@ figures run_on(const magpie::runtime& runtime, std::uint64_t limit) {
 }
 
 void print(std::size_t workers, const figures& f, double base) {
-    std::printf("%7zu  %9.1f ms  %8.2f  %6llu  %6llu  %6llu\n", workers, f.seconds * 1e3, base / f.seconds,
-                static_cast<unsigned long long>(f.tasks), static_cast<unsigned long long>(f.steals),
-                static_cast<unsigned long long>(f.stolen));
+    std::printf("%7zu  %9.1f ms  %8.2f  %6llu  %6llu  %6llu\n", workers, f.seconds * 1e3,
+                base / f.seconds, static_cast<unsigned long long>(f.tasks),
+                static_cast<unsigned long long>(f.steals), static_cast<unsigned long long>(f.stolen));
 }
 
 } // namespace
@@ -75,7 +75,8 @@ int main(int argc, char** argv) {
         const std::string_view text = argv[1];
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
         if (error != std::errc() || end != text.data() + text.size() || limit < 1) {
-            std::fprintf(stderr, "usage: parallel_sum [LIMIT]   sum below LIMIT, 1 or more; default 3000000\n");
+            std::fprintf(stderr,
+                         "usage: parallel_sum [LIMIT]   sum below LIMIT, 1 or more; default 3000000\n");
             return 2;
         }
     }

@@ -36,6 +36,7 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
             throw_usage_error("block_in_place on a current_thread runtime would stop all its tasks: "
                               "use spawn_blocking");
         w->core().pool.launch(*w, w->core().shared_from_this()); // may throw: nothing has changed
+        w->core().pool.begin_section(); // its end is where the turn returns: worker::run
         here.worker = nullptr;
     }
     here.may_block = here.turn;

@@ -139,9 +139,7 @@ void blocking_pool::execute(member& self, blocking_job& job) noexcept {
         self.current = nullptr;
     }
     job.finish();
-    active_.fetch_sub(1, std::memory_order_seq_cst); // R40: the clock may go on now
-    if (on_idle)
-        on_idle();
+    end_section(); // the clock may go on now
 }
 
 blocking_job* blocking_pool::next_job(place self) noexcept {
@@ -178,7 +176,8 @@ void blocking_pool::leave(place self) noexcept {
         const lock_guard guard(lock_);
         --counted_;
         if (detached_) {
-            self->thread.detach();
+            if (self->thread.joinable()) // one that was started after detach()
+                self->thread.detach();
         } else {
             previous = std::exchange(exited_, std::move(self->thread));
         }
@@ -189,6 +188,14 @@ void blocking_pool::leave(place self) noexcept {
     }
     if (previous.joinable())
         previous.join();
+}
+
+void blocking_pool::begin_section() noexcept { active_.fetch_add(1, std::memory_order_seq_cst); } // R40
+
+void blocking_pool::end_section() noexcept {
+    active_.fetch_sub(1, std::memory_order_seq_cst); // R40
+    if (on_idle)
+        on_idle();
 }
 
 void blocking_pool::close() noexcept {

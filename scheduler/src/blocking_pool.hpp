@@ -38,6 +38,10 @@ public:
     /// The same, at once, on a thread that does not count: for a worker.
     void launch(blocking_job& job, const std::shared_ptr<void>& keep);
 
+    /// Counts a task that blocks in place as a call: until its turn has ended.
+    void begin_section() noexcept;
+    void end_section() noexcept;
+
     /// Refuses what waits (mandatory jobs aside) and everything new; idle threads end.
     void close() noexcept;
 

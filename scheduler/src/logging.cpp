@@ -1,6 +1,9 @@
 #include <magpie/core/log.hpp>
 
+#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+
+#include <memory>
 
 // Puts spdlog behind the logging hook of core. The only file that knows spdlog.
 
@@ -13,8 +16,11 @@ void to_spdlog(log_level level, std::string_view text) noexcept {
                                                            spdlog::level::warn, spdlog::level::err,
                                                            spdlog::level::critical};
     try {
-        spdlog::log(levels[static_cast<unsigned>(level)], "magpie: {}",
-                    spdlog::string_view_t(text.data(), text.size()));
+        // The user's logger of that name, or one of ours: standard output belongs to the program.
+        std::shared_ptr<spdlog::logger> to = spdlog::get("magpie");
+        if (to == nullptr)
+            to = spdlog::stderr_color_mt("magpie");
+        to->log(levels[static_cast<unsigned>(level)], spdlog::string_view_t(text.data(), text.size()));
     } catch (...) { // spdlog reports its own trouble; there is nowhere left to tell
     }
 }

@@ -48,7 +48,7 @@ void drive_until_finished(runtime_core& core, const abort_handle& root) {
         if (over)
             return;
         if (seated) {
-            core.workers.front()->run_until(finished);
+            core.workers.front()->run_until(finished, detail::futex::time_point::max());
             core.seat_taken.store(false, std::memory_order_release); // pairs with the exchange
             core.seat_changed_now();
             return;

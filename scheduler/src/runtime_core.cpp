@@ -21,7 +21,7 @@ void install_spdlog() noexcept; // logging.cpp
 
 namespace {
 
-constexpr auto slot_age = 200us; // when what waits in a stuck worker's slot may be taken
+constexpr auto slot_age = 200us; // when the newest behind a turn that lasts may be taken
 
 std::uint64_t next_runtime_id() noexcept {
     static atomic<std::uint64_t> last{0};
@@ -143,8 +143,7 @@ void runtime_core::adopt(cell& c) noexcept {
             return;
         }
         w->spawned.add();
-        if (options.on_task_spawn)
-            options.on_task_spawn(c.id);
+        introduce(c);
         w->schedule(c, placement::spawn);
         return;
     }
@@ -159,10 +158,16 @@ void runtime_core::adopt(cell& c) noexcept {
             notify_all(); // somebody may have waited for just this
         return;
     }
-    if (options.on_task_spawn)
-        options.on_task_spawn(c.id);
+    introduce(c);
     injected.push(c);
     notify_one();
+}
+
+void runtime_core::introduce(cell& c) noexcept {
+    if (!c.name().empty())
+        tasks.add(c); // reports find the name while the task runs, too
+    if (options.on_task_spawn)
+        options.on_task_spawn(c.id);
 }
 
 std::uint64_t runtime_core::blocking_id() noexcept {
@@ -238,7 +243,7 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
         }
         const auto stuck = now - w->seen_since;
         if (found == nullptr && stuck >= slot_age)
-            found = w->take_slot();
+            found = w->take_recent();
         if (stuck >= options.stuck_limit && !std::exchange(w->reported, true))
             report += describe_task(task, w->running_where()) + " has kept worker " +
                       std::to_string(w->index()) + " for more than " +
@@ -438,11 +443,17 @@ bool runtime_core::stop_if_all_ended() noexcept {
 
 bool runtime_core::shutdown(futex::time_point deadline) {
     close();
-    if (!is_multi() && !seat_taken.exchange(true, std::memory_order_acquire)) {
-        // Nobody drives it: the calling thread does, for the tasks' last turns (R32).
-        workers.front()->run_until([&] { return stopped() || futex::time_point::clock::now() >= deadline; });
-        seat_taken.store(false, std::memory_order_release);
-        seat_changed_now();
+    while (!is_multi() && !stopped()) {
+        const std::uint32_t seen = seat_changed.word.load(std::memory_order_acquire);
+        if (!seat_taken.exchange(true, std::memory_order_acquire)) {
+            // Nobody drives it: the calling thread does, for the tasks' last turns (R32).
+            workers.front()->run_until([&] { return stopped(); }, deadline);
+            seat_taken.store(false, std::memory_order_release);
+            seat_changed_now();
+            break;
+        }
+        if (!seat_changed.wait_until(seen, deadline))
+            break;
     }
     return pool.join(deadline) && (stopped() || all_ended());
 }

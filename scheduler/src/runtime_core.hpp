@@ -107,6 +107,7 @@ public:
     bool advance_pending() const noexcept;
 
     std::uint64_t blocking_id() noexcept;
+    void introduce(cell& c) noexcept;
 
 private:
     friend class worker;

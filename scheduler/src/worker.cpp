@@ -20,7 +20,7 @@ namespace magpie::detail {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr std::uint32_t slot_limit = 3;   // how often in a row the slot goes before the queue
+constexpr std::uint32_t recent_limit = 16; // how often in a row the newest goes before the queue
 constexpr auto watch_interval = 1ms;      // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
@@ -49,8 +49,10 @@ void worker::run() noexcept {
     while (!core_.stopped()) {
         if (strand* const s = next()) {
             execute(*s);
-            if (lost())
-                return; // a blocking section has handed the worker to another thread
+            if (lost()) { // a blocking section has handed the worker to another thread
+                core_.pool.end_section();
+                return;
+            }
         } else {
             park();
         }
@@ -63,7 +65,7 @@ void worker::run() noexcept {
     here.executor = nullptr;
 }
 
-void worker::run_until(const std::function<bool()>& done) {
+void worker::run_until(const std::function<bool()>& done, futex::time_point deadline) {
     thread_state& here = this_thread();
     const thread_state before = here;
     here.worker = this;
@@ -76,10 +78,15 @@ void worker::run_until(const std::function<bool()>& done) {
             // seq_cst: a waiter counts itself in and then looks at its root's end (R35).
             if (core_.seat_waiters.load(std::memory_order_seq_cst) > 0)
                 core_.seat_changed_now();
+        } else if (deadline != futex::time_point::max() && futex::time_point::clock::now() >= deadline &&
+                   !core_.stop_if_all_ended()) {
+            break;
         } else {
+            wake_by_ = deadline;
             park();
         }
     }
+    wake_by_ = futex::time_point::max();
     found_work(); // whoever sits here next begins as a running worker
     here = before;
 }
@@ -93,35 +100,27 @@ strand* worker::next() noexcept {
     if (tick_ % core_.options.global_queue_interval == 0)
         if (strand* const s = one_from_injector())
             return s;
-    if (slot_run_ < slot_limit) {
-        if (strand* const s = take_slot()) {
-            ++slot_run_;
+    if (recent_run_ < recent_limit) {
+        if (strand* const s = recent_.pop()) {
+            ++recent_run_;
             return s;
         }
-    } else {
-        slot_run_ = 0;
-        if (strand* const s = take_slot())
-            push(*s); // behind the queue; it wakes nobody: this worker comes to it
+    } else if (strand* const s = recent_.pop_oldest()) {
+        push(*s); // nothing stays below the newest for ever; it wakes nobody: this worker comes to it
     }
+    recent_run_ = 0;
     if (ring_.head_index() >= poll_before_) {
         // A task that has yielded runs again only after reactor and timers had their look.
         poll_before_ = no_index;
         maintain();
     }
-    if (strand* const s = ring_.pop()) {
-        slot_run_ = 0;
+    if (strand* const s = ring_.pop())
         return s;
-    }
+    if (strand* const s = recent_.pop())
+        return s;
     if (strand* const s = share_from_injector())
         return s;
     return search();
-}
-
-strand* worker::take_slot() noexcept {
-    // Relaxed: empty is the common case, and a hint is enough for a thief; the exchange decides.
-    if (slot_.load(std::memory_order_relaxed) == nullptr)
-        return nullptr;
-    return slot_.exchange(nullptr, std::memory_order_acquire); // pairs with schedule()
 }
 
 strand* worker::one_from_injector() noexcept {
@@ -176,6 +175,16 @@ strand* worker::steal_once() noexcept {
             return s;
         }
     }
+    for (std::uint32_t i = 0; i < n; ++i) { // the newest is left: it is next there
+        worker& victim = *core_.workers[(first + i) % n];
+        if (&victim == this)
+            continue;
+        if (strand* const s = victim.recent_.steal(1)) {
+            steals_.add();
+            stolen_.add();
+            return s;
+        }
+    }
     return nullptr;
 }
 
@@ -218,11 +227,12 @@ void worker::schedule(strand& s, executor::placement where) noexcept {
         core_.notify_one();
         return;
     }
-    // Release: pairs with take_slot(). Nobody is woken for the slot: this worker comes to it next,
-    // and if its turn lasts, who looks after the others takes it (look_after_others).
-    strand* const before = slot_.exchange(&s, std::memory_order_acq_rel);
-    if (before != nullptr) {
-        push(*before);
+    // One that is alone wakes nobody: this worker comes to it next, and if its turn lasts, who looks
+    // after the others takes it.
+    if (strand* const oldest = recent_.push(s)) {
+        push(*oldest);
+        core_.notify_one();
+    } else if (recent_.size() > 1) {
         core_.notify_one();
     }
 }
@@ -263,7 +273,7 @@ void worker::park() noexcept {
         return;
     if (core_.options.on_thread_park) {
         core_.options.on_thread_park(); // it may spawn and wake: then there is no sleep
-        if (has_queued() || slot_.load(std::memory_order_relaxed) != nullptr)
+        if (has_queued() || recent_.size() > 0)
             return;
     }
     const auto lay_down = futex::time_point::clock::now();
@@ -302,6 +312,10 @@ bool worker::sleep() noexcept {
         limit = now + watch_interval;
     else if (!trimmed_)
         limit = now + trim_after;
+
+    if (now >= wake_by_)
+        return true;
+    limit = std::min(limit, wake_by_);
 
     bool notified;
     if (core_.try_lock_driver()) {
@@ -349,7 +363,7 @@ worker_metrics worker::metrics() const noexcept {
     m.unparks = unparks_.get();
     m.timers_fired = fired_.get();
     m.busy = std::chrono::nanoseconds(busy_ns_.get());
-    m.queue_depth = ring_.size() + (has_slot() ? 1 : 0);
+    m.queue_depth = ring_.size() + recent_.size();
     return m;
 }
 

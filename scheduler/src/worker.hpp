@@ -3,6 +3,7 @@
 #include "blocking_pool.hpp"
 #include "local_queue.hpp"
 #include "parker.hpp"
+#include "recent_stack.hpp"
 #include "timers.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
@@ -31,7 +32,7 @@ private:
     atomic<std::uint64_t> value_{0};
 };
 
-/// One worker: its queue, its LIFO slot, its timers, and the loop. It runs on one thread at a time,
+/// One worker: its queue, its newest tasks, its timers, and the loop. It runs on one thread at a time,
 /// which may change (block_in_place).
 class alignas(64) worker final : public blocking_job {
 public:
@@ -48,8 +49,9 @@ public:
     void refuse() noexcept override {}
     std::string describe() const override { return {}; }
 
-    /// Runs on the calling thread until `done()`; for current_thread.
-    void run_until(const std::function<bool()>& done);
+    /// Runs on the calling thread until `done()`, or until nothing is ready and `deadline` has
+    /// passed; for current_thread.
+    void run_until(const std::function<bool()>& done, futex::time_point deadline);
 
     void schedule(strand& s, executor::placement where) noexcept;
     std::uint64_t next_id() noexcept;
@@ -59,7 +61,8 @@ public:
     runtime_core& core() const noexcept { return core_; }
     std::size_t index() const noexcept { return index_; }
     worker_metrics metrics() const noexcept;
-    bool has_queued() const noexcept { return ring_.size() > 0; }
+    /// Whether there is something that a thief may take.
+    bool has_queued() const noexcept { return ring_.size() > 0 || recent_.size() > 1; }
 
     worker_timers timers;
     magpie::detail::parker parker;
@@ -72,8 +75,8 @@ public:
     /// The id of the task whose turn it runs, 0 between turns.
     std::uint64_t running_id() const noexcept { return running_id_.load(std::memory_order_relaxed); }
     std::uintptr_t running_where() const noexcept { return running_where_.load(std::memory_order_relaxed); }
-    bool has_slot() const noexcept { return slot_.load(std::memory_order_relaxed) != nullptr; }
-    strand* take_slot() noexcept;
+    /// What waits behind a turn that does not end.
+    strand* take_recent() noexcept { return recent_.steal(0); }
     std::uint64_t seen_turn = 0;  // what was seen last; guarded by runtime_core's watching_
     futex::time_point seen_since; // since when
     bool reported = false;        // that it is stuck
@@ -99,16 +102,17 @@ private:
 
     // The thread's own.
     std::uint32_t tick_ = 0;
-    std::uint32_t slot_run_ = 0;          // how many in a row came from the slot
+    std::uint32_t recent_run_ = 0;        // how many in a row came from recent_
     std::uint64_t random_;                // xorshift64*
     std::uint64_t poll_before_;           // ring index whose strand runs only after a look at reactor and timers
     std::uint64_t last_id_ = 0;
     bool searching_ = false;
+    futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;                // the frame lists were given back in this sleep
     strand* found_ = nullptr;             // taken from a stuck worker's slot while parked
     futex::time_point awake_since_;
 
-    atomic<strand*> slot_{nullptr};
+    recent_stack recent_;
     local_queue<> ring_;
 
     counter turns_;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -26,10 +27,10 @@ void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 
 /// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
 /// many there are.
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions);
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, bool timeouts);
 
 /// Runs it in one. Returns false if the text is no schedule.
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule);
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule, bool timeouts);
 
 /// The steps of the execution at hand.
 void print_trace(std::FILE* to);
@@ -40,7 +41,18 @@ std::uint64_t steps_made() noexcept;
 /// Whether the operation to be spoiled was met at all.
 bool met_spoiled() noexcept;
 
-// --- for operations.cpp ---
+// --- for system.cpp ---
+
+/// Adds a thread as a scenario does. Returns its number; 0 is the body's own.
+unsigned begin_thread(std::string_view name, std::function<void()> body);
+
+/// Who makes the present step.
+unsigned current_thread() noexcept;
+
+/// Whether it has come to its end, in the execution at hand.
+bool has_ended(unsigned thread) noexcept;
+
+// --- for operations.cpp and system.cpp ---
 
 using condition = bool (*)(const void*);
 

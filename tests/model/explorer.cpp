@@ -47,7 +47,9 @@ public:
     std::uint64_t run_all(void (*body)(), unsigned preemptions);
     void run_once(void (*body)());
 
-    void add_thread(std::string_view name, std::function<void()> body, bool twin);
+    unsigned add_thread(std::string_view name, std::function<void()> body, bool twin);
+    unsigned current_thread() const { return static_cast<unsigned>(current - threads_.data()); }
+    bool has_ended(unsigned thread) const { return threads_[thread].at == phase::ended; }
     void run_threads();
     bool await_turn(const operation& o, condition ready, const void* argument, bool limited);
     void others_may_go();
@@ -59,6 +61,7 @@ public:
     model_thread* current = nullptr;      // null: no execution is under way
     spoiled how{};
     bool met_spoiled = false;
+    bool timeouts = true;
 
 private:
     void execute(void (*body)());
@@ -148,10 +151,10 @@ void explorer::execute(void (*body)()) {
 
 // --- threads ---
 
-void explorer::add_thread(std::string_view name, std::function<void()> body, bool twin) {
+unsigned explorer::add_thread(std::string_view name, std::function<void()> body, bool twin) {
     const memory::counting ours(false);
-    if (used_ == most_threads || launched_)
-        fail("scenario", "it has too many threads, or adds one while they run");
+    if (used_ == most_threads)
+        fail("scenario", "it has too many threads");
     model_thread& t = threads_[used_++];
     if (!t.stack)
         t.stack = std::make_unique<fiber>(&explorer::thread_main, &t);
@@ -162,6 +165,7 @@ void explorer::add_thread(std::string_view name, std::function<void()> body, boo
     t.patience = 0;
     t.twin = twin;
     t.undecided = true;
+    return static_cast<unsigned>(used_ - 1);
 }
 
 void explorer::thread_main(void* self) {
@@ -254,7 +258,7 @@ void explorer::give_way() {
         free = count;
     const std::size_t in_time = count;
     for (std::size_t i = 0; i < used_; ++i)
-        if (threads_[i].at == phase::waiting && threads_[i].limited && !is_ready(threads_[i]))
+        if (timeouts && threads_[i].at == phase::waiting && threads_[i].limited && !is_ready(threads_[i]))
             options[count++] = &threads_[i];
     if (count == 0)
         deadlock();
@@ -324,13 +328,15 @@ void name(const void* object, std::size_t size, std::string_view name) {
 
 void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
 
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions) {
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, bool timeouts) {
     the.how = how;
+    the.timeouts = timeouts;
     return the.run_all(body, preemptions);
 }
 
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule) {
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule, bool timeouts) {
     the.how = how;
+    the.timeouts = timeouts;
     if (!the.path.replay(schedule))
         return false;
     the.run_once(body);
@@ -340,6 +346,12 @@ bool replay(void (*body)(), const spoiled& how, std::string_view schedule) {
 void print_trace(std::FILE* to) { the.steps.print(to); }
 std::uint64_t steps_made() noexcept { return the.all_steps; }
 bool met_spoiled() noexcept { return the.met_spoiled; }
+
+unsigned begin_thread(std::string_view name, std::function<void()> body) {
+    return the.add_thread(name, std::move(body), false);
+}
+unsigned current_thread() noexcept { return the.current_thread(); }
+bool has_ended(unsigned thread) noexcept { return the.has_ended(thread); }
 
 bool await_turn(const operation& o, condition ready, const void* argument, bool limited) {
     if (exploring())

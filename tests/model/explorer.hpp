@@ -13,7 +13,7 @@
 
 namespace magpie_model {
 
-/// Adds a thread, which begins in `run()`.
+/// Adds a thread, which begins in `run()`; at once, if one of the threads adds it.
 void thread(std::string_view name, std::function<void()> body);
 
 /// Adds threads that do the same, so that it makes no difference which of them begins.
@@ -64,6 +64,7 @@ public:
         unsigned preemptions = 3;  ///< how often a thread that could run on is made to wait
         unsigned full = 5;         ///< the same with `--full`
         std::uint64_t exactly = 0; ///< how many executions there have to be, if that is known
+        bool timeouts = true;      ///< false: no wait times out, so that none makes up for a lost wake-up
     };
 
     scenario(const char* name, void (*body)()) : scenario(name, bounds{}, body) {}

@@ -220,7 +220,7 @@ TEST_SUITE("scheduler.shutdown") {
                 throw std::runtime_error("heard or not");
                 co_return;
             };
-            auto main = [](auto f) -> task<bool> {
+            auto main = [](auto f, std::atomic<int>& n, int until) -> task<bool> {
                 magpie::spawn(f()).detach();
                 bool thrown = false;
                 try {
@@ -228,11 +228,13 @@ TEST_SUITE("scheduler.shutdown") {
                 } catch (const std::runtime_error&) {
                     thrown = true;
                 }
+                while (n < until)
+                    co_await magpie::yield_now();
                 co_return thrown;
             };
-            CHECK(rt.block_on(main(failing)));
-            CHECK(rt.block_on(main(failing)));
-            CHECK(eventually([&] { return reports == 2; }));
+            CHECK(rt.block_on(main(failing, reports, 1)));
+            CHECK(rt.block_on(main(failing, reports, 2)));
+            CHECK(reports == 2);
             CHECK(rt.metrics().unhandled_exceptions == 2);
         });
     }

@@ -100,11 +100,14 @@ TEST_SUITE("stress.abort") {
                 std::atomic<int> stage{0};
                 auto h = ex.spawn(body(go, counted(), stage));
                 const auto a = h.abort_handle();
-                wait_until_at_least(stage, static_cast<int>(random() % 3));
+                const auto reached = static_cast<int>(random() % 4);
+                if (reached == 3)
+                    go.add();
+                wait_until_at_least(stage, reached);
                 std::thread other;
                 if (i % 100 == 0)
                     other = std::thread([a] { a.abort(); });
-                if (random() % 4 != 0)
+                if (reached < 3 && random() % 4 != 0)
                     go.add();
                 pass_time(random);
                 h.abort();

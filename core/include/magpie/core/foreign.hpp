@@ -83,6 +83,7 @@ public:
     explicit foreign_operation(A&& awaitable)
         : awaiter_(foreign_awaiter(std::forward<A>(awaitable))) {}
     foreign_operation(foreign_operation&&) = delete;
+    ~foreign_operation() noexcept override {}
 
     bool try_complete() noexcept {
         try {

@@ -115,6 +115,7 @@ public:
     explicit task_branch(std::in_place_t, task<T>&& t) noexcept : task_(std::move(t)) {}
     task_branch(task_branch&& other) noexcept
         : owned_branch(std::move(other)), task_(std::move(other.task_)) {}
+    ~task_branch() noexcept {} // a value whose destructor throws was dropped before, by discard()
 
     bool start(const branch& parent, branch_owner& owner) noexcept {
         attach(parent, owner);

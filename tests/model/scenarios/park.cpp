@@ -1,0 +1,282 @@
+// Who makes work visible against who lies down. Nothing times out here: what sleeps though there is
+// work sleeps for ever.
+
+#include "scheduler.hpp"
+
+#include <array>
+#include <functional>
+#include <utility>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+using magpie::strand;
+using magpie::detail::futex;
+using magpie::detail::idle_set;
+using magpie::detail::injector;
+using magpie::detail::local_queue;
+using magpie::detail::parker;
+
+constexpr scenario::bounds one_worker{.preemptions = 3, .full = 5, .timeouts = false};
+constexpr scenario::bounds two_workers{.preemptions = 2, .full = 3, .timeouts = false};
+
+enum class flaw : unsigned char {
+    none,
+    notifies_first,      // the idle word is read before the work is visible
+    looks_before_it_lies, // the queues are read before the worker is out of the idle word
+    never_looks_again,
+    leaves_without_look, // a searcher that has found work does not look for more
+    looks_before_it_leaves,
+    stays_registered,    // a sleeper that got up by itself is not taken out of the idle set
+    forgets_its_ring,
+};
+
+/// The loop of worker.cpp, and what runtime_core.cpp does for it, about the product's own parts. All
+/// sleep on their futex, and it is over when so many strands have been run.
+template <flaw Flaw>
+class crew {
+    struct worker {
+        magpie::detail::parker parker;
+        local_queue<2> ring;
+        bool searching = false;
+    };
+
+public:
+    crew(std::size_t workers, std::size_t strands) : idle_(workers), count_(workers), left_(strands) {}
+
+    /// What a strand's turn does.
+    std::function<void(std::size_t worker, const strand&)> turn = [](std::size_t, const strand&) {};
+
+    /// From outside: runtime_core::schedule.
+    void submit(strand& s) {
+        if (Flaw == flaw::notifies_first)
+            notify_one();
+        injected_.push(s);
+        if (Flaw != flaw::notifies_first)
+            notify_one();
+    }
+
+    /// In a turn: worker::push, and the wake as it may come out of order: a plain store may become
+    /// visible only after the idle word was read.
+    void spawn(std::size_t index, strand& s) {
+        notify_one();
+        local_queue<2>& ring = workers_[index].ring;
+        while (!ring.push(s)) {
+            strand* first = nullptr;
+            strand* last = nullptr;
+            if (const std::size_t n = ring.take_half(first, last); n > 0)
+                injected_.push(*first, *last, n);
+        }
+    }
+
+    /// worker::run
+    void work(std::size_t index) {
+        worker& w = workers_[index];
+        while (!stopped_.load(std::memory_order_acquire)) {
+            if (strand* const s = next(w)) {
+                found_work(w);
+                numbered_strands::run(s);
+                turn(index, *s);
+                if (--left_ == 0) {
+                    stopped_.exchange(true, std::memory_order_acq_rel);
+                    notify_all();
+                }
+            } else {
+                park(w, index);
+            }
+        }
+        if (std::exchange(w.searching, false))
+            idle_.stop_searching();
+    }
+
+    void check_all_up() const {
+        check(idle_.awake() == count_ && idle_.searching() == 0, "the idle set has counted right");
+    }
+
+private:
+    strand* next(worker& w) {
+        if (Flaw != flaw::forgets_its_ring)
+            if (strand* const s = w.ring.pop())
+                return s;
+        if (strand* const s = share())
+            return s;
+        if (count_ == 1)
+            return nullptr;
+        if (!w.searching) {
+            if (!idle_.start_searching())
+                return nullptr;
+            w.searching = true;
+        }
+        for (std::size_t i = 0; i < count_; ++i)
+            if (&workers_[i] != &w)
+                if (strand* const s = workers_[i].ring.steal_into(w.ring))
+                    return s;
+        return share();
+    }
+    strand* share() {
+        std::size_t taken = 0;
+        return injected_.pop(1, taken);
+    }
+    void found_work(worker& w) {
+        if (!std::exchange(w.searching, false))
+            return;
+        const bool more = Flaw == flaw::looks_before_it_leaves && work_anywhere();
+        if (idle_.stop_searching() && Flaw != flaw::leaves_without_look &&
+            (Flaw == flaw::looks_before_it_leaves ? more : work_anywhere()))
+            notify_one();
+    }
+
+    void park(worker& w, std::size_t index) {
+        const bool work = Flaw == flaw::looks_before_it_lies && work_anywhere();
+        idle_.sleep(index, w.searching, [] {});
+        w.searching = true;
+        if (!work)
+            while (!sleep(w)) {
+            }
+        if (Flaw != flaw::stays_registered)
+            idle_.get_up(index);
+    }
+    bool sleep(worker& w) {
+        if (Flaw != flaw::never_looks_again && Flaw != flaw::looks_before_it_lies && work_anywhere())
+            return true;
+        if (stopped_.load(std::memory_order_acquire) || !w.parker.announce(parker::where::on_futex))
+            return true;
+        w.parker.sleep(futex::time_point::max());
+        return w.parker.rise();
+    }
+
+    bool work_anywhere() const {
+        if (injected_.size() > 0)
+            return true;
+        for (std::size_t i = 0; i < count_; ++i)
+            if (workers_[i].ring.size() > 0)
+                return true;
+        return false;
+    }
+    void notify_one() {
+        if (const std::size_t w = idle_.wake_one(); w != idle_set::nobody)
+            workers_[w].parker.notify();
+    }
+    void notify_all() {
+        for (std::size_t w; (w = idle_.wake_any()) != idle_set::nobody;)
+            workers_[w].parker.notify();
+    }
+
+    idle_set idle_;
+    injector injected_;
+    std::array<worker, 2> workers_;
+    const std::size_t count_;
+    std::size_t left_;
+    magpie::detail::atomic<bool> stopped_{false};
+};
+
+// --- submit against park: one worker ---
+
+template <flaw Flaw>
+void submit_to_one() {
+    numbered_strands strands(2);
+    crew<Flaw> c(1, 2);
+    thread("outside", [&] { c.submit(strands[0]), c.submit(strands[1]); });
+    thread("worker", [&] { c.work(0); });
+    run();
+    strands.check_all_run();
+    c.check_all_up();
+}
+
+scenario submit("park.submit", one_worker, &submit_to_one<flaw::none>);
+
+mistake notifies_first(submit, "who submits looks for sleepers first",
+                       &submit_to_one<flaw::notifies_first>);
+mistake looks_before(submit, "a worker looks at the queues before it leaves the idle set's word",
+                     &submit_to_one<flaw::looks_before_it_lies>);
+mistake no_second_look(submit, "a worker lies down without looking again",
+                       &submit_to_one<flaw::never_looks_again>);
+mistake stays(submit, "a worker that got up by itself stays in the idle set",
+              &submit_to_one<flaw::stays_registered>);
+mistake outdated_word(submit, "who submits sees an old idle word",
+                      {"idle_set::wake_one", "load", how::outdated});
+mistake lies_by_store(submit, "a worker that lies down does not look for its notification",
+                      {"parker::announce", "compare_exchange", how::unconditional});
+mistake sleeps_at_once(submit, "the futex sleeps without comparing",
+                       {"parker::sleep", "futex wait", how::unconditional});
+mistake notify_in_two(submit, "a notification is a load and a store",
+                      {"parker::notify", "exchange", how::in_two});
+mistake no_wake(submit, "a notification does not wake the futex",
+                {"parker::notify", "futex wake", how::left_out});
+
+// --- two submitters, one worker: a sleeper is picked once ---
+
+template <flaw Flaw>
+void two_submit() {
+    numbered_strands strands(2);
+    crew<Flaw> c(1, 2);
+    int n = 0;
+    threads(2, "outside", [&] { c.submit(strands[static_cast<std::size_t>(n++)]); });
+    thread("worker", [&] { c.work(0); });
+    run();
+    strands.check_all_run();
+    c.check_all_up();
+}
+
+scenario submitters("park.two_submitters", {.preemptions = 2, .full = 4, .timeouts = false},
+                    &two_submit<flaw::none>);
+
+mistake no_lock(submitters, "the locks are left out", {"lock_guard", "lock", how::left_out});
+mistake lies_in_two(submitters, "a worker leaves the idle set's word by a load and a store",
+                    {"idle_set::sleep", "modify", how::left_out});
+
+// --- the turns of two strands wait for each other: each has to get a worker ---
+
+template <flaw Flaw>
+void submit_to_two() {
+    numbered_strands strands(2);
+    crew<Flaw> c(2, 2);
+    int begun = 0;
+    c.turn = [&](std::size_t, const strand&) {
+        ++begun;
+        magpie_model::step_when([&] { return begun == 2; }, "wait for the other turn", nullptr);
+    };
+    thread("outside", [&] { c.submit(strands[0]), c.submit(strands[1]); });
+    thread("worker a", [&] { c.work(0); });
+    thread("worker b", [&] { c.work(1); });
+    run();
+    strands.check_all_run();
+    c.check_all_up();
+}
+
+scenario together("park.pass_on", two_workers, &submit_to_two<flaw::none>);
+
+mistake no_pass(together, "a searcher that has found work does not look for more",
+                &submit_to_two<flaw::leaves_without_look>);
+mistake early_pass(together, "a searcher looks for more before it leaves the idle set's word",
+                   &submit_to_two<flaw::looks_before_it_leaves>);
+mistake no_look(together, "a worker lies down without looking again",
+                &submit_to_two<flaw::never_looks_again>);
+
+// --- a worker's own pushes, which may wake nobody: it comes to them itself ---
+
+template <flaw Flaw>
+void spawn_three() {
+    numbered_strands strands(4);
+    crew<Flaw> c(2, 4);
+    c.turn = [&](std::size_t worker, const strand& s) {
+        if (numbered_strands::number_of(s) == 0)
+            for (std::size_t i = 1; i < 4; ++i) // the third flows over
+                c.spawn(worker, strands[i]);
+    };
+    c.submit(strands[0]);
+    thread("worker a", [&] { c.work(0); });
+    thread("worker b", [&] { c.work(1); });
+    run();
+    strands.check_all_run();
+    c.check_all_up();
+}
+
+scenario own("park.own_pushes", two_workers, &spawn_three<flaw::none>);
+
+mistake forgets(own, "a worker leaves its ring to the others", &spawn_three<flaw::forgets_its_ring>);
+mistake thief_by_store(own, "a thief takes without comparing",
+                       {"steal_into", "compare_exchange", how::unconditional});
+
+} // namespace

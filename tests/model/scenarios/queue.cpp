@@ -1,0 +1,237 @@
+// The run queues: a worker's ring against thieves, and the queue that all share.
+
+#include "scheduler.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+using magpie::strand;
+using magpie::detail::injector;
+using magpie::detail::local_queue;
+
+/// The product's ring with one line wrong.
+enum class flaw : unsigned char { none, no_room_check, copies_late };
+
+template <flaw Flaw, std::size_t Capacity>
+class copied_ring {
+public:
+    bool push(strand& s) noexcept {
+        const std::uint64_t tail = tail_.load(std::memory_order_relaxed);
+        if (Flaw != flaw::no_room_check && tail - head_.load(std::memory_order_acquire) == Capacity)
+            return false;
+        slot(tail).store(&s, std::memory_order_relaxed);
+        tail_.store(tail + 1, std::memory_order_release);
+        return true;
+    }
+    strand* pop() noexcept {
+        std::uint64_t head = head_.load(std::memory_order_relaxed);
+        for (;;) {
+            if (head == tail_.load(std::memory_order_relaxed))
+                return nullptr;
+            strand* const s = slot(head).load(std::memory_order_relaxed);
+            if (head_.compare_exchange_weak(head, head + 1, std::memory_order_release,
+                                            std::memory_order_relaxed))
+                return s;
+        }
+    }
+    strand* steal_into(copied_ring& to) noexcept {
+        const std::uint64_t to_tail = to.tail_.load(std::memory_order_relaxed);
+        std::uint64_t head = head_.load(std::memory_order_acquire);
+        const std::uint64_t tail = tail_.load(std::memory_order_acquire);
+        if (tail <= head)
+            return nullptr;
+        const std::uint64_t count = std::min(tail - head, std::uint64_t{Capacity});
+        const std::uint64_t n = count - count / 2;
+        if (Flaw == flaw::copies_late && !take(head, n))
+            return nullptr;
+        strand* const first = slot(head).load(std::memory_order_relaxed);
+        for (std::uint64_t i = 1; i < n; ++i)
+            to.slot(to_tail + i - 1)
+                .store(slot(head + i).load(std::memory_order_relaxed), std::memory_order_relaxed);
+        if (Flaw != flaw::copies_late && !take(head, n))
+            return nullptr;
+        if (n > 1)
+            to.tail_.store(to_tail + n - 1, std::memory_order_release);
+        return first;
+    }
+
+private:
+    bool take(std::uint64_t head, std::uint64_t n) noexcept {
+        return head_.compare_exchange_strong(head, head + n, std::memory_order_acq_rel,
+                                             std::memory_order_relaxed);
+    }
+    magpie::detail::atomic<strand*>& slot(std::uint64_t i) noexcept { return slots_[i % Capacity]; }
+
+    magpie::detail::atomic<std::uint64_t> head_{0};
+    magpie::detail::atomic<std::uint64_t> tail_{0};
+    std::array<magpie::detail::atomic<strand*>, Capacity> slots_{};
+};
+
+template <class Ring>
+void drain(Ring& ring) {
+    while (strand* const s = ring.pop())
+        numbered_strands::run(s);
+}
+
+// --- the worker pushes and pops, two thieves take from its front ---
+
+template <class Ring>
+void wrap_around() {
+    numbered_strands strands(4);
+    Ring ring;
+    std::array<Ring, 2> loot;
+    int thief = 0;
+    ring.push(strands[0]);
+    ring.push(strands[1]);
+    thread("worker", [&] {
+        for (std::size_t i = 2; i < 4; ++i) {
+            numbered_strands::run(ring.pop());
+            if (!ring.push(strands[i]))
+                numbered_strands::run(&strands[i]);
+        }
+    });
+    threads(2, "thief", [&] {
+        Ring& mine = loot[static_cast<std::size_t>(thief++)];
+        numbered_strands::run(ring.steal_into(mine));
+        drain(mine);
+    });
+    run();
+    drain(ring);
+    strands.check_all_run();
+}
+
+scenario steal("queue.steal", &wrap_around<local_queue<2>>);
+
+mistake thief_by_store(steal, "a thief takes without comparing",
+                       {"steal_into", "compare_exchange", how::unconditional});
+mistake pop_by_store(steal, "the worker pops without comparing",
+                     {"::pop", "compare_exchange", how::unconditional});
+mistake pop_in_two(steal, "the worker pops by a load and a store",
+                   {"::pop", "compare_exchange", how::in_two});
+mistake copies_late(steal, "a thief copies what is its own already",
+                    &wrap_around<copied_ring<flaw::copies_late, 2>>);
+
+// --- half of a full ring; the loot is stolen from as well ---
+
+template <class Ring>
+void steal_half() {
+    numbered_strands strands(5);
+    Ring ring;
+    Ring loot;
+    Ring loot_of_loot;
+    for (std::size_t i = 0; i < 4; ++i)
+        ring.push(strands[i]);
+    thread("worker", [&] {
+        if (!ring.push(strands[4]))
+            numbered_strands::run(&strands[4]);
+        numbered_strands::run(ring.pop());
+    });
+    thread("thief", [&] {
+        numbered_strands::run(ring.steal_into(loot));
+        drain(loot);
+    });
+    thread("thief's thief", [&] {
+        numbered_strands::run(loot.steal_into(loot_of_loot));
+        drain(loot_of_loot);
+    });
+    run();
+    drain(ring);
+    strands.check_all_run();
+}
+
+scenario half("queue.steal_half", &steal_half<local_queue<4>>);
+
+mistake half_by_store(half, "a thief takes without comparing",
+                      {"steal_into", "compare_exchange", how::unconditional});
+mistake no_tail(half, "a thief does not publish what it has put into its ring",
+                {"steal_into", "store", how::left_out});
+mistake no_room_check(half, "a push does not look whether there is room",
+                      &steal_half<copied_ring<flaw::no_room_check, 4>>);
+
+// --- a full ring gives its older half to all, against a thief ---
+
+scenario overflow("queue.overflow", [] {
+    numbered_strands strands(4);
+    local_queue<2> ring;
+    local_queue<2> loot;
+    injector injected;
+    ring.push(strands[0]);
+    ring.push(strands[1]);
+    thread("worker", [&] {
+        for (std::size_t i = 2; i < 4; ++i) { // worker::push
+            while (!ring.push(strands[i])) {
+                strand* first = nullptr;
+                strand* last = nullptr;
+                if (const std::size_t n = ring.take_half(first, last); n > 0)
+                    injected.push(*first, *last, n);
+            }
+        }
+    });
+    thread("thief", [&] {
+        for (int i = 0; i < 2; ++i) {
+            numbered_strands::run(ring.steal_into(loot));
+            drain(loot);
+        }
+    });
+    thread("other", [&] {
+        std::size_t taken = 0;
+        numbered_strands::run(injected.pop(1, taken));
+    });
+    run();
+    drain(ring);
+    std::size_t taken = 0;
+    while (strand* const s = injected.pop(1, taken))
+        numbered_strands::run(s);
+    strands.check_all_run();
+});
+
+mistake overflow_by_store(overflow, "the worker takes half without comparing",
+                          {"take_half", "compare_exchange", how::unconditional});
+mistake overflow_in_two(overflow, "the worker takes half by a load and a store",
+                        {"take_half", "compare_exchange", how::in_two});
+
+// --- the shared queue ---
+
+scenario injection("queue.injector", [] {
+    numbered_strands strands(4);
+    injector injected;
+    int last = -1; // of the chain: its order is kept
+    const auto take = [&](std::size_t most) {
+        std::size_t taken = 0;
+        std::size_t count = 0;
+        for (strand* s = injected.pop(most, taken); s != nullptr; s = s->queue_next, ++count) {
+            numbered_strands::run(s);
+            if (const int n = numbered_strands::number_of(*s); n < 3)
+                check(std::exchange(last, n) < n, "first in, first out");
+        }
+        check(count == taken && taken <= most, "it says how many it gives");
+        return taken;
+    };
+    thread("pusher", [&] {
+        strands[0].queue_next = &strands[1];
+        strands[1].queue_next = &strands[2];
+        injected.push(strands[0], strands[2], 3);
+    });
+    thread("other pusher", [&] { injected.push(strands[3]); });
+    thread("taker", [&] {
+        take(2);
+        take(2);
+    });
+    run();
+    while (take(1) > 0) {
+    }
+    check(injected.size() == 0, "it counts what is in it");
+    strands.check_all_run();
+});
+
+mistake no_lock(injection, "the lock is left out", {"lock_guard", "lock", how::left_out});
+mistake no_count(injection, "what is taken is not counted",
+                 {"injector::pop", "modify", how::left_out});
+mistake no_count_either(injection, "what is pushed is not counted",
+                        {"injector::push", "modify", how::left_out});
+
+} // namespace
