@@ -88,7 +88,7 @@ cancel_answer cell::withdraw(leaf& l) noexcept {
 }
 
 void cell::mark_taken() noexcept {
-    join_.store(taken(), std::memory_order_relaxed); // after done() only the handle uses the word
+    join_.store(taken(), std::memory_order_release); // (E) goes on, for who asks is_finished()
 }
 
 void cell::detach() noexcept {

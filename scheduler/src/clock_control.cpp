@@ -27,14 +27,14 @@ bool advance_operation::try_complete() noexcept {
     detail::runtime_core* const core = core_of(owner().where_it_runs());
     if (core == nullptr || !core->time.paused())
         misuse_ = "advance needs a paused clock: pause_clock(), or builder().paused_clock(true)";
-    else if (core->advance_pending())
-        misuse_ = "somebody else advances this clock already: one at a time";
     return misuse_ != nullptr;
 }
 
 bool advance_operation::publish() noexcept {
-    core_of(owner().where_it_runs())->begin_advance(*this, duration_);
-    return true;
+    if (core_of(owner().where_it_runs())->begin_advance(*this, duration_))
+        return true;
+    misuse_ = "somebody else advances this clock already: one at a time";
+    return false;
 }
 
 void advance_operation::await_resume() {

@@ -37,10 +37,7 @@ public:
         const lock_guard guard(lock_);
         if (state(word_.load(std::memory_order_relaxed)).searching() > 0 || sleepers_.empty())
             return nobody;
-        const std::size_t w = sleepers_.back();
-        sleepers_.pop_back();
-        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
-        return w;
+        return take();
     }
 
     /// Any sleeper, whoever searches: to look at something that only it would look at.
@@ -48,10 +45,12 @@ public:
         const lock_guard guard(lock_);
         if (sleepers_.empty())
             return nobody;
-        const std::size_t w = sleepers_.back();
-        sleepers_.pop_back();
-        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
-        return w;
+        return take();
+    }
+
+    /// The sleeper who is to be woken last: it watches over those who run. `nobody` for none.
+    void set_watcher(std::size_t worker) noexcept {
+        watcher_.store(worker, std::memory_order_relaxed); // a preference
     }
 
     /// A running worker without work asks whether it may search.
@@ -128,8 +127,21 @@ private:
         std::uint64_t word_;
     };
 
+    /// Under the lock, not empty: the last to lie down, whose data is in the caches, unless it is
+    /// on the watch.
+    std::size_t take() noexcept {
+        auto w = sleepers_.end() - 1;
+        if (*w == watcher_.load(std::memory_order_relaxed) && w != sleepers_.begin())
+            --w;
+        const std::size_t taken = *w;
+        sleepers_.erase(w);
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        return taken;
+    }
+
     const std::size_t workers_;
     atomic<std::uint64_t> word_; // awake (running and searching) and searching; grows under lock_
+    atomic<std::size_t> watcher_{nobody};
     mutex lock_;
     std::vector<std::size_t> sleepers_; // guarded by lock_; the last to sleep is woken first
 };

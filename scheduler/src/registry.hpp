@@ -1,7 +1,7 @@
 #pragma once
 
-#include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/spin_lock.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -75,7 +75,7 @@ public:
 
 private:
     struct alignas(64) part {
-        mutable mutex lock;
+        mutable spin_lock lock;
         cell* first = nullptr;
         bool closed = false;
     };

@@ -67,6 +67,13 @@ public:
         return t == clock::time_point::max() ? t : t + shift;
     }
 
+    /// The tick at or after a point of the kernel's time; the last one for its end.
+    std::uint64_t tick_of_steady(clock::time_point t) const noexcept {
+        return t == clock::time_point::max()
+                   ? ~std::uint64_t{0}
+                   : tick_at_or_after(t - clock::duration(shift_.load(std::memory_order_relaxed)));
+    }
+
 private:
     static constexpr std::int64_t running = INT64_MIN;
 

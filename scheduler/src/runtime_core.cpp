@@ -153,9 +153,7 @@ void runtime_core::adopt(cell& c) noexcept {
     c.id = id_base_ + n * tasks.stride() + workers.size();
     if (closing()) {
         c.refuse();
-        external_ended_.fetch_add(1, std::memory_order_release);
-        if (all_ended())
-            notify_all(); // somebody may have waited for just this
+        retire_elsewhere();
         return;
     }
     introduce(c);
@@ -188,7 +186,15 @@ void runtime_core::retire(cell& c) noexcept {
     if (w != nullptr && &w->core() == this)
         w->ended.store(w->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     else
-        external_ended_.fetch_add(1, std::memory_order_release);
+        retire_elsewhere();
+}
+
+// Workers ask whether all has ended when they lie down; what ends elsewhere has to tell them.
+// seq_cst: close() writes closing_ and then wakes them; this counts and then reads it.
+void runtime_core::retire_elsewhere() noexcept {
+    external_ended_.fetch_add(1, std::memory_order_seq_cst);
+    if (closing())
+        notify_any();
 }
 
 void runtime_core::run_blocking(blocking_job& job) { pool.submit(job, shared_from_this()); }
@@ -276,6 +282,15 @@ bool runtime_core::try_lock_driver() noexcept {
 
 void runtime_core::unlock_driver() noexcept { driver_busy_.store(false, std::memory_order_release); }
 
+// A worker got up while the others sleep. If none of them is on the watch, the one in the driver
+// has to look after it, and may have lain down without a limit.
+void runtime_core::ensure_watched() noexcept {
+    watch.set();
+    if (workers.size() > 1 && !watch.occupied() &&
+        driver_sleeps_until_.load(std::memory_order_seq_cst) > time.tick_now() + 2)
+        the_driver().wake();
+}
+
 void runtime_core::poll_driver() noexcept {
     if (!try_lock_driver())
         return;
@@ -289,8 +304,7 @@ void runtime_core::park_driver(futex::time_point limit) noexcept {
     do {
         first = next_timer();
         until = time.paused() ? limit : std::min(limit, time.steady_time_of(first));
-        const std::uint64_t tick = until == futex::time_point::max() ? timer_wheel::never
-                                                                     : time.tick_at_or_after(until);
+        const std::uint64_t tick = time.tick_of_steady(until);
         // seq_cst, then the deadlines once more: arm() writes a deadline and then reads this.
         driver_sleeps_until_.exchange(std::max<std::uint64_t>(tick, 1), std::memory_order_seq_cst);
     } while (next_timer() < first);
@@ -339,6 +353,7 @@ void runtime_core::pause_clock() {
     if (time.paused())
         throw_usage_error("the clock is paused already: resume_clock() first");
     time.pause();
+    notify_any(); // if all sleep, it may go on at once
 }
 
 void runtime_core::resume_clock() {
@@ -348,16 +363,14 @@ void runtime_core::resume_clock() {
     notify_all(); // they sleep without a deadline
 }
 
-bool runtime_core::advance_pending() const noexcept {
+bool runtime_core::begin_advance(leaf& waiter, clock::duration d) noexcept {
     const lock_guard guard(clock_lock_);
-    return advance_waiter_ != nullptr;
-}
-
-void runtime_core::begin_advance(leaf& waiter, clock::duration d) noexcept {
-    const lock_guard guard(clock_lock_);
+    if (advance_waiter_ != nullptr)
+        return false;
     advance_target_ = add_saturated(time.now(), d);
     advance_waiter_ = &waiter;
     advance_complete_ = false;
+    return true;
 }
 
 cancel_answer runtime_core::withdraw_advance(leaf& waiter) noexcept {

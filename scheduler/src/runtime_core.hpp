@@ -68,6 +68,8 @@ public:
     void unlock_driver() noexcept;
     void park_driver(futex::time_point limit) noexcept;
     void poll_driver() noexcept;
+    void ensure_watched() noexcept;
+    bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }
 
     // --- shutdown ---
     void close() noexcept;
@@ -102,12 +104,12 @@ public:
     // The paused clock.
     void pause_clock();
     void resume_clock();
-    void begin_advance(leaf& waiter, clock::duration d) noexcept; ///< while paused, one at a time
+    bool begin_advance(leaf& waiter, clock::duration d) noexcept; ///< while paused, one at a time
     cancel_answer withdraw_advance(leaf& waiter) noexcept;
-    bool advance_pending() const noexcept;
 
     std::uint64_t blocking_id() noexcept;
     void introduce(cell& c) noexcept;
+    void retire_elsewhere() noexcept;
 
 private:
     friend class worker;

@@ -3,6 +3,7 @@
 #include "timer_wheel.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/timer.hpp>
 
 #include <cstddef>
@@ -66,7 +67,7 @@ public:
     }
 
 private:
-    mutex lock_;
+    spin_lock lock_;
     timer_wheel wheel_;                              // guarded by lock_
     atomic<std::uint64_t> next_{timer_wheel::never}; // written under lock_
 };

@@ -25,6 +25,7 @@ public:
     /// One thread at a time may sleep here.
     bool try_occupy() noexcept;
     void vacate() noexcept;
+    bool occupied() const noexcept { return occupied_.load(std::memory_order_seq_cst); }
 
     /// Sleeps until it goes off, is woken, or `limit` is over (max: no limit).
     void sleep(clock::time_point limit) noexcept;
@@ -40,11 +41,13 @@ public:
 
 private:
     void arm(std::chrono::nanoseconds from_now) noexcept;
+    void close_both() noexcept;
 
-    int descriptor_ = -1;
+    int timer_ = -1; // a timerfd
+    int event_ = -1; // an eventfd, for wake(): setting the timer anew would take back its going off
     atomic<bool> occupied_{false};
     atomic<bool> set_{false};
-    clock::time_point set_at_{};    // by who set it; read by who has set it or lies down last
+    atomic<clock::rep> set_at_{0};  // when it was set last; a heuristic, as the next
     atomic<bool> frequent_{false};  // it was set shortly after the last time: leave it set
 };
 

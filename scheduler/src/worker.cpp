@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <utility>
+#include <vector>
 
 namespace magpie::detail {
 
@@ -24,6 +25,33 @@ constexpr std::uint32_t recent_limit = 16; // how often in a row the newest goes
 constexpr auto watch_interval = 1ms;      // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
+
+/// What a thread is set to while it runs a worker.
+class thread_settings {
+public:
+    thread_settings(const std::vector<std::size_t>& cpus, std::size_t index) noexcept : bound_(!cpus.empty()) {
+        ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); // a microsecond: 50 by default, added to each sleep
+        if (!bound_)
+            return;
+        ::pthread_getaffinity_np(::pthread_self(), sizeof before_, &before_);
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(cpus[index % cpus.size()], &set);
+        if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
+            log(log_level::warning, "a worker could not be bound to its processor: see affinity()");
+    }
+    thread_settings(const thread_settings&) = delete;
+    ~thread_settings() {
+        ::prctl(PR_SET_TIMERSLACK, 0UL, 0, 0, 0); // the thread's default
+        if (bound_)
+            ::pthread_setaffinity_np(::pthread_self(), sizeof before_, &before_);
+    }
+
+private:
+    const bool bound_;
+    cpu_set_t before_;
+};
+
 } // namespace
 
 worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed) noexcept
@@ -37,15 +65,9 @@ void worker::run() noexcept {
     thread_state& here = this_thread();
     here.worker = this;
     here.executor = &core_;
-    ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); // a microsecond: 50 by default, added to each sleep
-    if (const auto& cpus = core_.options.affinity; !cpus.empty()) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(cpus[index_ % cpus.size()], &set);
-        if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
-            log(log_level::warning, "a worker could not be bound to its processor: see affinity()");
-    }
+    const thread_settings settings(core_.options.affinity, index_);
     awake_since_ = futex::time_point::clock::now();
+    running_id_.store(0, std::memory_order_relaxed); // handed over in the middle of a turn
     while (!core_.stopped()) {
         if (strand* const s = next()) {
             execute(*s);
@@ -95,8 +117,11 @@ strand* worker::next() noexcept {
     if (strand* const s = std::exchange(found_, nullptr))
         return s;
     ++tick_;
-    if (tick_ % core_.options.event_interval == 0)
+    if (tick_ % core_.options.event_interval == 0) {
         maintain();
+        if (core_.timers_due()) // of the others: one of them may be stuck
+            fired_.add(core_.fire_timers());
+    }
     if (tick_ % core_.options.global_queue_interval == 0)
         if (strand* const s = one_from_injector())
             return s;
@@ -145,6 +170,8 @@ strand* worker::share_from_injector() noexcept {
         push(*rest);
         rest = following;
     }
+    if (taken > 1)
+        core_.notify_one(); // who lay down meanwhile has seen them in neither queue
     return s;
 }
 
@@ -286,7 +313,7 @@ void worker::park() noexcept {
     }
     core_.idle.get_up(index_); // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
-    core_.watch.set(); // somebody is up: the others look after it
+    core_.ensure_watched(); // somebody is up: the others look after it
     if (core_.timers_due())
         fired_.add(core_.fire_timers());
     core_.finish_advance();
@@ -308,7 +335,10 @@ bool worker::sleep() noexcept {
     const bool others_run = core_.idle.awake() > 0;
     const auto now = futex::time_point::clock::now();
     auto limit = futex::time_point::max();
-    if (others_run)
+    const bool visited = core_.visited() && (core_.closing() || core_.time.paused());
+    if (visited)
+        limit = now + watch_interval; // a visitor is inside for a moment, and leaves without a word
+    else if (others_run)
         limit = now + watch_interval;
     else if (!trimmed_)
         limit = now + trim_after;
@@ -326,18 +356,19 @@ bool worker::sleep() noexcept {
         }
         core_.unlock_driver();
     } else if (core_.watch.try_occupy()) {
+        core_.idle.set_watcher(index_);
         notified = !parker.announce(parker::where::on_watch);
         if (!notified) {
-            if (others_run)
-                core_.watch.set();
-            core_.watch.sleep(others_run ? futex::time_point::max() : limit); // set: it goes off by then
+            core_.watch.sleep(limit);
             notified = parker.rise();
         }
+        core_.idle.set_watcher(idle_set::nobody);
         core_.watch.vacate();
     } else {
         notified = !parker.announce(parker::where::on_futex);
         if (!notified) {
-            parker.sleep(others_run ? futex::time_point::max() : limit);
+            // With others awake two sleepers at most look after them: in the driver and on the watch.
+            parker.sleep(others_run && !visited ? futex::time_point::max() : limit);
             notified = parker.rise();
         }
     }

@@ -51,15 +51,17 @@ namespace magpie::detail {
 
 namespace {
 futex gone_off; // of the one runtime that a scenario has
+bool in_use = false;
 } // namespace
 
-watch_timer::watch_timer(bool used) : descriptor_(used ? 0 : -1) {
+watch_timer::watch_timer(bool used) {
+    in_use = used;
     gone_off.word.store(0, std::memory_order_relaxed);
 }
 watch_timer::~watch_timer() = default;
 
 bool watch_timer::try_occupy() noexcept {
-    return descriptor_ != -1 && !occupied_.exchange(true, std::memory_order_acq_rel);
+    return in_use && !occupied_.exchange(true, std::memory_order_seq_cst);
 }
 void watch_timer::vacate() noexcept { occupied_.store(false, std::memory_order_release); }
 

@@ -146,11 +146,12 @@ TEST_SUITE("scheduler.builder") {
         };
         std::size_t before = 0;
         std::thread([&] { before = stack_of_this_thread(); }).join();
-        const runtime rt = test::multi_thread(1).thread_stack_size(2 * 1024 * 1024 + 4096).build();
+        const runtime rt = test::multi_thread(1).thread_stack_size(256 * 1024).build();
         auto f = [](auto size) -> task<std::size_t> { co_return size(); };
         const std::size_t worker = rt.block_on(f(stack_of_this_thread));
-        CHECK(worker >= 2 * 1024 * 1024 + 4096);
-        CHECK(worker < 3 * 1024 * 1024);
+        CHECK(worker >= 256 * 1024);
+        CHECK(worker <= 1024 * 1024); // glibc may give a stack that was used before, and is larger
+        CHECK(worker < before);
         std::size_t after = 0;
         std::thread([&] { after = stack_of_this_thread(); }).join();
         CHECK(after == before);

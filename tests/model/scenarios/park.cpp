@@ -222,9 +222,8 @@ void two_submit() {
 scenario submitters("park.two_submitters", {.preemptions = 2, .full = 4, .timeouts = false},
                     &two_submit<flaw::none>);
 
-mistake no_lock(submitters, "the locks are left out", {"lock_guard", "lock", how::left_out});
-mistake lies_in_two(submitters, "a worker leaves the idle set's word by a load and a store",
-                    {"idle_set::sleep", "modify", how::left_out});
+mistake never_out(submitters, "a worker that lies down does not leave the idle set's word",
+                  {"idle_set::sleep", "modify", how::left_out});
 
 // --- the turns of two strands wait for each other: each has to get a worker ---
 
@@ -253,6 +252,10 @@ mistake early_pass(together, "a searcher looks for more before it leaves the idl
                    &submit_to_two<flaw::looks_before_it_leaves>);
 mistake no_look(together, "a worker lies down without looking again",
                 &submit_to_two<flaw::never_looks_again>);
+mistake lies_in_two(together, "a worker leaves the idle set's word by a load and a store",
+                    {"idle_set::sleep", "modify", how::in_two});
+mistake stops_in_two(together, "a searcher leaves the idle set's word by a load and a store",
+                     {"idle_set::stop_searching", "modify", how::in_two});
 
 // --- a worker's own pushes, which may wake nobody: it comes to them itself ---
 

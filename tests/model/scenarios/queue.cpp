@@ -228,7 +228,6 @@ scenario injection("queue.injector", [] {
     strands.check_all_run();
 });
 
-mistake no_lock(injection, "the lock is left out", {"lock_guard", "lock", how::left_out});
 mistake no_count(injection, "what is taken is not counted",
                  {"injector::pop", "modify", how::left_out});
 mistake no_count_either(injection, "what is pushed is not counted",

@@ -28,7 +28,7 @@ using magpie_model::threads;
 
 /// One queue, any number of threads that run what is in it, and one timer. To queue, to take, to arm
 /// and to disarm is a single step each: it is not them that is explored.
-class executor final : public magpie::executor, private magpie::timer_service {
+class executor : public magpie::executor, private magpie::timer_service {
 public:
     explicit executor(std::uint16_t budget = 128) : magpie::executor(budget) {}
 

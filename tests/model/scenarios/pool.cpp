@@ -1,0 +1,71 @@
+// The threads for blocking calls: a call is handed over while the thread's time is up, and while the
+// pool closes.
+
+#include "scheduler.hpp"
+
+#include <array>
+#include <chrono>
+#include <memory>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+using magpie::detail::blocking_pool;
+using magpie::detail::futex;
+
+class call final : public magpie::detail::blocking_job {
+public:
+    int ran = 0;
+    int finished = 0;
+    int refused = 0;
+
+private:
+    void run() noexcept override { ++ran; }
+    void finish() noexcept override { ++finished; }
+    void refuse() noexcept override { ++refused; }
+    std::string describe() const override { return {}; }
+};
+
+// One thread at most, which may be idle, and be over, when the second call comes.
+void submit_and_close() {
+    auto pool = std::make_unique<blocking_pool>(
+        blocking_pool::options{1, std::chrono::seconds(10), 0, "model", {}, {}});
+    std::array<call, 2> calls;
+    bool submitted = false;
+    thread("submitter", [&] {
+        for (call& c : calls)
+            pool->submit(c, nullptr);
+        submitted = true; // one step with the last of submit
+    });
+    thread("closer", [&] {
+        pool->close();
+        magpie_model::step_when([&] { return submitted; }, "wait for the submitter", nullptr);
+        check(pool->join(futex::time_point::max()), "all threads end");
+        check(!pool->busy(), "no call is left");
+        pool.reset();
+    });
+    run();
+    for (const call& c : calls)
+        check(c.ran == c.finished && c.ran + c.refused == 1, "a call runs once, or is refused");
+}
+
+scenario keep_alive("pool.keep_alive", {.preemptions = 2, .full = 3}, &submit_and_close);
+
+mistake never_leaves(keep_alive, "a thread that ends is not counted",
+                     {"blocking_pool::leave", "modify", how::left_out});
+mistake leaves_unheard(keep_alive, "a thread that ends wakes nobody",
+                       {"blocking_pool::leave", "futex wake", how::left_out});
+
+scenario hand_over("pool.hand_over", {.preemptions = 2, .full = 3, .timeouts = false}, &submit_and_close);
+
+mistake not_told(hand_over, "an idle thread is not told of its call",
+                 {"blocking_pool::submit", "store", how::left_out});
+mistake not_woken(hand_over, "an idle thread is told, and not woken",
+                  {"blocking_pool::submit", "futex wake", how::left_out});
+mistake sleeps_at_once(hand_over, "an idle thread sleeps without comparing",
+                       {"blocking_pool::next_job", "futex wait", how::unconditional});
+mistake close_unheard(hand_over, "close() wakes no idle thread",
+                      {"blocking_pool::close", "futex wake", how::left_out});
+
+} // namespace

@@ -1,0 +1,102 @@
+// The runtime itself: its workers in the explorer's threads, against other threads. Nothing times
+// out: what the end of a sleep would make up for does not happen.
+
+#include "scheduler.hpp"
+
+#include <memory>
+#include <source_location>
+#include <utility>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+using magpie::detail::runtime_core;
+
+std::shared_ptr<runtime_core> make_core(std::size_t workers) {
+    magpie::detail::runtime_options o;
+    o.worker_threads = workers;
+    o.seed = 1;
+    o.lifo_slot = false; // who takes from a stuck worker's slot looks at the clock
+    return std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+}
+
+template <class T>
+magpie::join_handle<T> spawn(runtime_core& core, magpie::task<T> t) {
+    return magpie::detail::spawn_on(core, std::move(t), std::source_location::current());
+}
+
+magpie::task<> count(int& ran) {
+    ++ran;
+    co_return;
+}
+
+// --- a spawn from outside against close(): the task ends, or is refused ---
+
+scenario adopt("runtime.adopt_and_close", {.preemptions = 2, .full = 3, .timeouts = false}, [] {
+    const auto core = make_core(1);
+    int ran = 0;
+    magpie::join_handle<> handle;
+    thread("worker", [&] { core->workers[0]->run(); });
+    thread("spawner", [&] { handle = spawn(*core, count(ran)); });
+    thread("closer", [&] { core->close(); });
+    run();
+    check(handle.is_finished(), "the task has ended or was refused");
+    check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
+});
+
+mistake not_counted(adopt, "a task from outside is not counted",
+                    {"runtime_core::adopt", "modify", how::left_out});
+mistake not_closing(adopt, "nobody sees that the runtime closes",
+                    {"runtime_core::closing", "load", how::outdated});
+mistake not_woken(adopt, "who spawns sees an old idle word",
+                  {"idle_set::wake_one", "load", how::outdated});
+
+// --- a wake from outside against close() ---
+
+magpie::task<> wait(slot& s) { co_await s.wait(); }
+
+scenario wake_and_close("runtime.wake_and_close", {.preemptions = 2, .full = 3, .timeouts = false}, [] {
+    const auto core = make_core(1);
+    slot s("slot");
+    auto handle = spawn(*core, wait(s));
+    thread("worker", [&] { core->workers[0]->run(); });
+    thread("waker", [&] { s.set(); });
+    thread("closer", [&] { core->close(); });
+    run();
+    check(handle.is_finished(), "the task has ended or was dropped");
+    check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
+});
+
+mistake no_visitor(wake_and_close, "close() does not see what it has set",
+                   {"runtime_core::closing", "load", how::outdated});
+
+// --- two workers, of which one may sleep in the driver and one on the watch ---
+
+magpie::task<> spawn_one(runtime_core& core, int& ran) {
+    spawn(core, count(ran)).detach();
+    ++ran;
+    co_return;
+}
+
+scenario two("runtime.two_workers", {.preemptions = 1, .full = 2, .timeouts = false}, [] {
+    const auto core = make_core(2);
+    int ran = 0;
+    magpie::join_handle<> handle;
+    thread("worker a", [&] { core->workers[0]->run(); });
+    thread("worker b", [&] { core->workers[1]->run(); });
+    thread("outside", [&] {
+        handle = spawn(*core, spawn_one(*core, ran));
+        magpie_model::step_when([&] { return ran == 2; }, "wait for the tasks", nullptr);
+        core->close();
+    });
+    run();
+    check(handle.is_finished() && core->stopped(), "all have ended");
+});
+
+mistake old_word(two, "who spawns sees an old idle word",
+                 {"idle_set::wake_one", "load", how::outdated});
+mistake driver_unseen(two, "a notification does not see where the worker sleeps",
+                      {"parker::announce", "compare_exchange", how::left_out});
+
+} // namespace

@@ -1,0 +1,184 @@
+// A worker's timers: arm against fire against disarm, and arm against who sleeps until the next one.
+
+#include "scheduler.hpp"
+
+#include <chrono>
+#include <memory>
+#include <source_location>
+
+namespace {
+
+using namespace model_test;
+using namespace std::chrono_literals;
+using how = spoiled::how;
+using magpie::detail::lock_guard;
+using magpie::detail::runtime_core;
+using magpie::detail::timer_entry;
+using magpie::detail::timer_wheel;
+using magpie::detail::worker_timers;
+
+/// The product's timers with one line wrong.
+enum class flaw : unsigned char { always_quiet, reads_after_wake, stores_late };
+
+template <flaw Flaw>
+class copied_timers {
+public:
+    bool arm(timer_entry& e, std::uint64_t tick) noexcept {
+        const lock_guard guard(lock_);
+        e.wheel = this;
+        e.armed = true;
+        wheel_.insert(e, tick);
+        if (tick >= next_.load(std::memory_order_relaxed))
+            return false;
+        next_.exchange(tick, std::memory_order_seq_cst);
+        return true;
+    }
+    bool disarm(timer_entry& e) noexcept {
+        const lock_guard guard(lock_);
+        if (!e.armed)
+            return Flaw == flaw::always_quiet;
+        wheel_.remove(e);
+        e.armed = false;
+        if (e.tick <= next_.load(std::memory_order_relaxed))
+            next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
+        return true;
+    }
+    std::uint64_t next() const noexcept { return next_.load(std::memory_order_seq_cst); }
+    void fire(std::uint64_t now) noexcept {
+        timer_entry* due;
+        std::uint64_t first;
+        {
+            const lock_guard guard(lock_);
+            due = wheel_.advance(now);
+            for (timer_entry* e = due; e != nullptr; e = e->next)
+                e->armed = false;
+            first = wheel_.next_tick();
+            if (Flaw != flaw::stores_late)
+                next_.store(first, std::memory_order_seq_cst);
+        }
+        if (Flaw == flaw::stores_late)
+            next_.store(first, std::memory_order_seq_cst);
+        while (due != nullptr) {
+            timer_entry* next = due->next;
+            wake(*due->waiter);
+            if (Flaw == flaw::reads_after_wake)
+                next = due->next;
+            due = next;
+        }
+    }
+
+private:
+    magpie::detail::mutex lock_;
+    timer_wheel wheel_;
+    magpie::detail::atomic<std::uint64_t> next_{timer_wheel::never};
+};
+
+/// The scenarios' executor with real timers; its time stands still, a tick is a millisecond.
+template <class Timers>
+class timed_executor final : public executor {
+public:
+    /// What a clock does: when so many timers have been armed, it lets time go on to `tick`.
+    void fire(int armed, std::uint64_t tick) {
+        magpie_model::step_when([&] { return armed_ >= armed || is_over(); }, "tick", nullptr);
+        timers_.fire(tick);
+    }
+    std::uint64_t next() const { return timers_.next(); }
+
+private:
+    void arm(timer_entry& e, magpie::clock::time_point at) noexcept override {
+        timers_.arm(e, static_cast<std::uint64_t>(at.time_since_epoch() / 1ms));
+        ++armed_; // one step with the end of arm
+    }
+    magpie::cancel_answer disarm(timer_entry& e) noexcept override {
+        return timers_.disarm(e) ? magpie::cancel_answer::quiet : magpie::cancel_answer::coming;
+    }
+
+    Timers timers_;
+    int armed_ = 0;
+};
+
+magpie::task<> sleep(std::chrono::milliseconds d, int& passed, tracked) {
+    co_await magpie::sleep_for(d);
+    ++passed;
+}
+
+// --- two timers run out while one of them is taken back ---
+
+template <class Timers>
+void fire_and_drop() {
+    timed_executor<Timers> ex;
+    int passed = 0;
+    int stayed = 0;
+    int destroyed = 0;
+    auto handle = ex.spawn(sleep(1ms, passed, tracked(destroyed)));
+    ex.spawn(sleep(1ms, stayed, tracked(destroyed))).detach();
+    thread("clock", [&] {
+        ex.fire(1, 1);
+        ex.fire(2, 2);
+    });
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 2, "both tasks have ended");
+    check(stayed == 1, "the timer that nobody took back has run out");
+    check(ex.next() == timer_wheel::never, "no timer is left");
+}
+
+scenario drop("timers.drop", {.preemptions = 2, .full = 3}, &fire_and_drop<worker_timers>);
+
+mistake always_quiet(drop, "a timer that was taken to be fired says quiet",
+                     &fire_and_drop<copied_timers<flaw::always_quiet>>);
+mistake reads_after_wake(drop, "an entry is read after its waiter was woken",
+                         &fire_and_drop<copied_timers<flaw::reads_after_wake>>);
+
+// --- one timer is armed while another one runs out ---
+
+template <class Timers>
+void fire_and_arm() {
+    timed_executor<Timers> ex;
+    int passed = 0;
+    int destroyed = 0;
+    ex.spawn(sleep(1ms, passed, tracked(destroyed))).detach();
+    ex.spawn(sleep(2ms, passed, tracked(destroyed))).detach();
+    thread("clock", [&] {
+        ex.fire(1, 1);
+        for (std::uint64_t tick = 1; tick != timer_wheel::never; tick = ex.next()) // as who sleeps until then
+            ex.fire(2, tick);
+    });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(passed == 2 && destroyed == 2, "both timers run out");
+}
+
+scenario arm("timers.arm", &fire_and_arm<worker_timers>);
+
+mistake stores_late(arm, "the next tick is written outside of the lock",
+                    &fire_and_arm<copied_timers<flaw::stores_late>>);
+mistake not_next(arm, "arm does not write the next tick",
+                 {"worker_timers::arm", "exchange", how::left_out});
+
+// --- a deadline, against who sleeps in the driver until the first one ---
+
+scenario driver("timers.driver", [] {
+    magpie::detail::runtime_options o;
+    o.worker_threads = 1;
+    o.seed = 1;
+    const auto core = std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+    timer_entry entry;
+    check(core->try_lock_driver(), "nobody is in the driver");
+    // A sleep with a limit ends when nothing else can run. One without has to be ended by arm().
+    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    thread("armer", [&] { core->arm(entry, core->now() + 1h); });
+    run();
+    core->unlock_driver();
+    core->disarm(entry);
+});
+
+mistake no_second_look(driver, "the sleeper sees old deadlines",
+                       {"worker_timers::next", "load", how::outdated});
+mistake not_announced(driver, "the sleeper does not say until when it sleeps",
+                      {"runtime_core::park_driver", "exchange", how::left_out});
+mistake wakes_nobody(driver, "who arms does not look for the sleeper",
+                     {"runtime_core::arm", "load", how::outdated});
+
+} // namespace

@@ -1,0 +1,98 @@
+#include <scheduler/src/idle.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+
+using magpie::detail::idle_set;
+
+namespace {
+
+const auto nothing = [] {};
+
+} // namespace
+
+TEST_SUITE("scheduler.idle") {
+    TEST_CASE("nobody is woken while all are awake, or somebody searches") {
+        idle_set idle(4);
+        CHECK(idle.awake() == 4);
+        CHECK(idle.wake_one() == idle_set::nobody);
+        CHECK_FALSE(idle.sleep(0, false, nothing));
+        CHECK_FALSE(idle.sleep(1, false, nothing));
+        CHECK(idle.awake() == 2);
+        REQUIRE(idle.start_searching());
+        CHECK(idle.wake_one() == idle_set::nobody);
+        CHECK(idle.stop_searching());
+        CHECK(idle.wake_one() == 1); // the last to lie down
+        CHECK(idle.awake() == 3);
+        CHECK(idle.searching() == 1); // it wakes as a searcher
+        CHECK(idle.wake_one() == idle_set::nobody);
+        CHECK(idle.stop_searching());
+        CHECK(idle.wake_one() == 0);
+    }
+
+    TEST_CASE("at most half of the workers search, and the last one to find something is told") {
+        idle_set idle(4);
+        CHECK(idle.start_searching());
+        CHECK(idle.start_searching());
+        CHECK_FALSE(idle.start_searching());
+        CHECK(idle.searching() == 2);
+        CHECK_FALSE(idle.stop_searching());
+        CHECK(idle.stop_searching());
+    }
+
+    TEST_CASE("one worker may search, of two one") {
+        idle_set one(1);
+        CHECK(one.start_searching());
+        CHECK_FALSE(one.start_searching());
+        idle_set two(2);
+        CHECK(two.start_searching());
+        CHECK_FALSE(two.start_searching());
+    }
+
+    TEST_CASE("the last to lie down is told so, once") {
+        idle_set idle(2);
+        int last = 0;
+        const auto count = [&] { ++last; };
+        REQUIRE(idle.start_searching());
+        CHECK_FALSE(idle.sleep(0, true, count));
+        CHECK(idle.searching() == 0);
+        CHECK(idle.sleep(1, false, count));
+        CHECK(last == 1);
+        CHECK(idle.awake() == 0);
+    }
+
+    TEST_CASE("whoever gets up by itself is counted once, though it was woken meanwhile") {
+        idle_set idle(2);
+        static_cast<void>(idle.sleep(0, false, nothing));
+        static_cast<void>(idle.sleep(1, false, nothing));
+        CHECK(idle.get_up(0));
+        CHECK_FALSE(idle.get_up(0));
+        CHECK(idle.stop_searching());
+        CHECK(idle.wake_any() == 1);
+        CHECK_FALSE(idle.get_up(1));
+        CHECK(idle.awake() == 2);
+        CHECK(idle.wake_any() == idle_set::nobody);
+    }
+
+    TEST_CASE("wake_any wakes one though another searches") {
+        idle_set idle(4);
+        static_cast<void>(idle.sleep(0, false, nothing));
+        REQUIRE(idle.start_searching());
+        CHECK(idle.wake_one() == idle_set::nobody);
+        CHECK(idle.wake_any() == 0);
+        CHECK(idle.searching() == 2);
+    }
+
+    TEST_CASE("getting up when all sleep needs all to sleep, and the condition") {
+        idle_set idle(2);
+        static_cast<void>(idle.sleep(0, false, nothing));
+        CHECK_FALSE(idle.get_up_if_all_sleep(0, [] { return true; }));
+        static_cast<void>(idle.sleep(1, false, nothing));
+        CHECK_FALSE(idle.get_up_if_all_sleep(1, [] { return false; }));
+        CHECK(idle.get_up_if_all_sleep(1, [] { return true; }));
+        CHECK(idle.awake() == 1);
+        CHECK(idle.searching() == 1);
+        CHECK(idle.wake_any() == 0); // the other one still sleeps
+    }
+}

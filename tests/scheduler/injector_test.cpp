@@ -1,0 +1,73 @@
+#include <scheduler/src/injector.hpp>
+
+#include <test/bare_strand.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <vector>
+
+using magpie::strand;
+using magpie::detail::injector;
+using test::bare_strand;
+using test::bare_strands;
+
+namespace {
+
+/// What a pop of at most `most` gives, in order.
+std::vector<std::size_t> pop(injector& q, std::size_t most) {
+    std::size_t taken = 0;
+    std::vector<std::size_t> all;
+    for (const strand* s = q.pop(most, taken); s != nullptr; s = s->queue_next)
+        all.push_back(bare_strand::number_of(*s));
+    CHECK(all.size() == taken);
+    return all;
+}
+
+using list = std::vector<std::size_t>;
+
+} // namespace
+
+TEST_SUITE("scheduler.injector") {
+    TEST_CASE("RT-SCHED-32 first in, first out, one at a time") {
+        bare_strands s(3);
+        injector q;
+        CHECK(pop(q, 1).empty());
+        for (std::size_t i = 0; i < 3; ++i)
+            q.push(s[i]);
+        CHECK(q.size() == 3);
+        CHECK(pop(q, 1) == list{0});
+        CHECK(pop(q, 1) == list{1});
+        CHECK(pop(q, 1) == list{2});
+        CHECK(pop(q, 1).empty());
+        CHECK(q.size() == 0);
+    }
+
+    TEST_CASE("RT-SCHED-32 a batch goes in as a whole, and comes out in parts") {
+        bare_strands s(7);
+        injector q;
+        q.push(s[0]);
+        for (std::size_t i = 1; i < 5; ++i)
+            s[i].queue_next = i < 4 ? &s[i + 1] : nullptr;
+        q.push(s[1], s[4], 4);
+        q.push(s[5]);
+        CHECK(q.size() == 6);
+        CHECK(pop(q, 2) == list{0, 1});
+        CHECK(pop(q, 100) == list{2, 3, 4, 5});
+        CHECK(q.size() == 0);
+        q.push(s[6]); // and it goes on from empty
+        CHECK(pop(q, 100) == list{6});
+    }
+
+    TEST_CASE("RT-SCHED-32 what a pop gives can be pushed again at once") {
+        bare_strands s(4);
+        injector q;
+        for (std::size_t i = 0; i < 4; ++i)
+            q.push(s[i]);
+        std::size_t taken = 0;
+        strand* const first = q.pop(2, taken);
+        REQUIRE(taken == 2);
+        q.push(*first, *first->queue_next, 2);
+        CHECK(pop(q, 100) == list{2, 3, 0, 1});
+    }
+}
