@@ -40,8 +40,8 @@ constexpr std::size_t class_count = 16;
 constexpr std::size_t largest = class_count * frame_alignment;
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
-constexpr std::size_t depot_magazines = 16; // kept as they are, a class
-constexpr std::size_t spare_chunks = 64;    // kept empty until the next trim, over all classes
+constexpr std::size_t depot_magazines = 2048; // kept as they are until the next trim, a class
+constexpr std::size_t spare_chunks = 64;      // kept empty until the next trim, over all classes
 
 static_assert(magazine_bytes >= 4 * largest);
 

@@ -95,9 +95,12 @@ timer_entry* timer_wheel::advance(std::uint64_t now) noexcept {
             head.previous = head.next = &head;
             while (e != nullptr) {
                 timer_entry* const next = e->next;
+                if (next != nullptr)
+                    __builtin_prefetch(next->next, 1);
                 if (e->tick <= at) {
                     e->previous = nullptr;
                     e->next = nullptr;
+                    e->armed = false;
                     *end = e;
                     end = &e->next;
                 } else {

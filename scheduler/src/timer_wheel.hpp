@@ -28,7 +28,7 @@ public:
     /// Takes out an entry that is in the wheel.
     void remove(timer_entry& e) noexcept;
 
-    /// Moves to `now`. Gives all entries due by then, earliest first, linked by `next`.
+    /// Moves to `now`. Gives all entries due by then, disarmed, earliest first, linked by `next`.
     timer_entry* advance(std::uint64_t now) noexcept;
 
     /// No entry is due before this tick; `never` when there is none.

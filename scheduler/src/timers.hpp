@@ -51,14 +51,14 @@ public:
         timer_entry* due;
         {
             const lock_guard guard(lock_);
-            due = wheel_.advance(now);
-            for (timer_entry* e = due; e != nullptr; e = e->next)
-                e->armed = false; // a disarm from here on is told that the wake is coming
+            due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
             next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
         }
         std::size_t n = 0;
         while (due != nullptr) {
             timer_entry* const next = due->next; // before the wake, which may free the entry
+            if (next != nullptr)
+                __builtin_prefetch(next->waiter); // a task that has slept is out of the caches
             wake(*due->waiter);
             due = next;
             ++n;

@@ -119,6 +119,7 @@ strand* worker::next() noexcept {
     ++tick_;
     if (tick_ % core_.options.event_interval == 0) {
         maintain();
+        looked_at_ = tick_;
         if (core_.timers_due()) // of the others: one of them may be stuck
             fired_.add(core_.fire_timers());
     }
@@ -288,9 +289,16 @@ std::uint32_t worker::random(std::uint32_t below) noexcept {
 }
 
 void worker::maintain() noexcept {
-    if (timers.next() != timer_wheel::never && timers.next() <= core_.time.tick_now())
-        fired_.add(timers.fire(core_.time.tick_now()));
     core_.poll_driver();
+    // Turns are mostly much shorter than a millisecond, and the clock is dearer than a yield: while
+    // that is so, every eighth look is a look at the clock.
+    if (timers.next() == timer_wheel::never || tick_ - looked_at_ < look_every_)
+        return;
+    looked_at_ = tick_;
+    const std::uint64_t now = core_.time.tick_now();
+    look_every_ = now == std::exchange(last_look_, now) ? 8 : 1;
+    if (timers.next() <= now)
+        fired_.add(timers.fire(now));
 }
 
 // --- sleep ---

@@ -104,6 +104,9 @@ private:
     std::uint32_t tick_ = 0;
     std::uint32_t recent_run_ = 0;        // how many in a row came from recent_
     std::uint64_t random_;                // xorshift64*
+    std::uint32_t looked_at_ = 0;         // the tick_ of the last look at the clock
+    std::uint32_t look_every_ = 1;        // turns between two of them
+    std::uint64_t last_look_ = 0;         // what it said, in milliseconds
     std::uint64_t poll_before_;           // ring index whose strand runs only after a look at reactor and timers
     std::uint64_t last_id_ = 0;
     bool searching_ = false;

@@ -27,10 +27,10 @@ void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 
 /// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
 /// many there are.
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, bool timeouts);
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, timeouts which);
 
 /// Runs it in one. Returns false if the text is no schedule.
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule, bool timeouts);
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule, timeouts which);
 
 /// The steps of the execution at hand.
 void print_trace(std::FILE* to);
@@ -56,10 +56,10 @@ bool has_ended(unsigned thread) noexcept;
 
 using condition = bool (*)(const void*);
 
-/// Returns when it is the calling thread's turn to make this step. With `limited` it may time out
+/// Returns when it is the calling thread's turn to make this step. With a limit it may time out
 /// before its condition holds, and then returns false.
 bool await_turn(const operation& o, condition ready = nullptr, const void* argument = nullptr,
-                bool limited = false);
+                time_limit limit = time_limit::never);
 
 /// The same, but not before another thread has made a step, if one can.
 void await_others(const operation& o);

@@ -36,7 +36,7 @@ struct model_thread {
     operation wants{}; // while it waits: its next step, and on what that depends
     condition ready = nullptr;
     const void* argument = nullptr;
-    bool limited = false;
+    bool limited = false; // its time may be up
     bool timed_out = false;
     bool undecided = false;   // it was chosen, but has not made a step since
     std::size_t patience = 0; // it lets the others go first while so many steps were made
@@ -51,7 +51,7 @@ public:
     unsigned current_thread() const { return static_cast<unsigned>(current - threads_.data()); }
     bool has_ended(unsigned thread) const { return threads_[thread].at == phase::ended; }
     void run_threads();
-    bool await_turn(const operation& o, condition ready, const void* argument, bool limited);
+    bool await_turn(const operation& o, condition ready, const void* argument, time_limit limit);
     void others_may_go();
 
     choices path;
@@ -61,7 +61,7 @@ public:
     model_thread* current = nullptr;      // null: no execution is under way
     spoiled how{};
     bool met_spoiled = false;
-    bool timeouts = true;
+    timeouts which = timeouts::all;
 
 private:
     void execute(void (*body)());
@@ -190,20 +190,21 @@ bool explorer::all_ended(const void* self) {
 
 void explorer::run_threads() {
     launched_ = true;
-    await_turn({"join", nullptr, source::current()}, &explorer::all_ended, this, false);
+    await_turn({"join", nullptr, source::current()}, &explorer::all_ended, this, time_limit::never);
     launched_ = false;
     used_ = 1;
 }
 
 // --- steps ---
 
-bool explorer::await_turn(const operation& o, condition ready, const void* argument, bool limited) {
+bool explorer::await_turn(const operation& o, condition ready, const void* argument, time_limit limit) {
     const memory::counting ours(false);
     model_thread& self = *current;
     self.wants = o;
     self.ready = ready;
     self.argument = argument;
-    self.limited = limited;
+    self.limited = limit != time_limit::never &&
+                   (which == timeouts::all || (which == timeouts::soon && limit == time_limit::soon));
     self.at = phase::waiting;
     self.timed_out = false;
     if (!(self.undecided && is_ready(self)))
@@ -258,7 +259,7 @@ void explorer::give_way() {
         free = count;
     const std::size_t in_time = count;
     for (std::size_t i = 0; i < used_; ++i)
-        if (timeouts && threads_[i].at == phase::waiting && threads_[i].limited && !is_ready(threads_[i]))
+        if (threads_[i].at == phase::waiting && threads_[i].limited && !is_ready(threads_[i]))
             options[count++] = &threads_[i];
     if (count == 0)
         deadlock();
@@ -328,15 +329,15 @@ void name(const void* object, std::size_t size, std::string_view name) {
 
 void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
 
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, bool timeouts) {
+std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, timeouts which) {
     the.how = how;
-    the.timeouts = timeouts;
+    the.which = which;
     return the.run_all(body, preemptions);
 }
 
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule, bool timeouts) {
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule, timeouts which) {
     the.how = how;
-    the.timeouts = timeouts;
+    the.which = which;
     if (!the.path.replay(schedule))
         return false;
     the.run_once(body);
@@ -353,9 +354,9 @@ unsigned begin_thread(std::string_view name, std::function<void()> body) {
 unsigned current_thread() noexcept { return the.current_thread(); }
 bool has_ended(unsigned thread) noexcept { return the.has_ended(thread); }
 
-bool await_turn(const operation& o, condition ready, const void* argument, bool limited) {
+bool await_turn(const operation& o, condition ready, const void* argument, time_limit limit) {
     if (exploring())
-        return the.await_turn(o, ready, argument, limited);
+        return the.await_turn(o, ready, argument, limit);
     if (ready != nullptr && !ready(argument))
         fail("deadlock", "something waits outside of a scenario");
     return true;

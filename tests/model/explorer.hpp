@@ -56,6 +56,13 @@ struct spoiled {
     how effect;
 };
 
+/// Which waits with a limit may time out. What would make up for a lost wake-up is left out.
+enum class timeouts : unsigned char {
+    none,
+    soon, ///< those with a limit of some milliseconds
+    all,
+};
+
 /// A named body, in every interleaving with few preemptions. A static object in the one file that
 /// has the scenario; that is all it takes to add one.
 class scenario {
@@ -64,7 +71,7 @@ public:
         unsigned preemptions = 3;  ///< how often a thread that could run on is made to wait
         unsigned full = 5;         ///< the same with `--full`
         std::uint64_t exactly = 0; ///< how many executions there have to be, if that is known
-        bool timeouts = true;      ///< false: no wait times out, so that none makes up for a lost wake-up
+        timeouts which = timeouts::all;
     };
 
     scenario(const char* name, void (*body)()) : scenario(name, bounds{}, body) {}

@@ -128,7 +128,7 @@ void catch_signals() {
     const spoiled how = m != nullptr ? m->how : spoiled{};
     void (*const body)() = m != nullptr ? m->body : s.body;
     if (replaying) {
-        if (!replay(body, how, *o.schedule, s.limits.timeouts)) {
+        if (!replay(body, how, *o.schedule, s.limits.which)) {
             std::fputs("that is no schedule: one looks as 12.1-30.2, or is \"none\"\n", stderr);
             leave(2);
         }
@@ -139,7 +139,7 @@ void catch_signals() {
 
     const unsigned bound = o.preemptions.value_or(o.full ? s.limits.full : s.limits.preemptions);
     const auto start = std::chrono::steady_clock::now();
-    const auto n = static_cast<unsigned long long>(explore(body, how, bound, s.limits.timeouts));
+    const auto n = static_cast<unsigned long long>(explore(body, how, bound, s.limits.which));
     if (m != nullptr) {
         std::printf("  mistake %u, %s: MISSED in %llu executions%s\n", number_of(*m), m->what, n,
                     how.function != nullptr && !met_spoiled()

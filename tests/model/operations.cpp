@@ -156,7 +156,7 @@ sleeper* sleepers = nullptr; // in the order in which they fell asleep; each on 
 
 } // namespace
 
-bool futex_wait(const void* address, const location& word, std::uint64_t expected, bool limited,
+bool futex_wait(const void* address, const location& word, std::uint64_t expected, time_limit limit,
                 source at) noexcept {
     const operation o{"futex wait", address, at, "futex"};
     await_turn(o);
@@ -171,7 +171,7 @@ bool futex_wait(const void* address, const location& word, std::uint64_t expecte
         end = &(*end)->next;
     *end = &self;
     const auto woken = [](const void* s) { return static_cast<const sleeper*>(s)->woken; };
-    const bool in_time = await_turn({"futex sleep", address, at, "futex"}, woken, &self, limited);
+    const bool in_time = await_turn({"futex sleep", address, at, "futex"}, woken, &self, limit);
     nothing_done();
     if (!in_time) {
         last_step().note = ", time is up";

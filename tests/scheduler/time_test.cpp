@@ -270,7 +270,7 @@ TEST_SUITE("scheduler.time") {
             std::atomic<bool> stop{false};
             std::thread aborter([&] {
                 auto sleep = []() -> task<> { co_await sleep_for(1ms); };
-                for (int i = 0; i < test::scaled(2000) + 40; ++i) {
+                for (int i = 0; i < test::scaled(500) + 40; ++i) {
                     auto h = rt.spawn(sleep());
                     if (i % 2 == 0)
                         static_cast<void>(test::eventually([&] { return h.is_finished() || i % 4 == 0; }));

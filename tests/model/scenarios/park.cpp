@@ -18,8 +18,8 @@ using magpie::detail::injector;
 using magpie::detail::local_queue;
 using magpie::detail::parker;
 
-constexpr scenario::bounds one_worker{.preemptions = 3, .full = 5, .timeouts = false};
-constexpr scenario::bounds two_workers{.preemptions = 2, .full = 3, .timeouts = false};
+constexpr scenario::bounds one_worker{.preemptions = 3, .full = 5, .which = timeouts::none};
+constexpr scenario::bounds two_workers{.preemptions = 2, .full = 3, .which = timeouts::none};
 
 enum class flaw : unsigned char {
     none,
@@ -219,7 +219,7 @@ void two_submit() {
     c.check_all_up();
 }
 
-scenario submitters("park.two_submitters", {.preemptions = 2, .full = 4, .timeouts = false},
+scenario submitters("park.two_submitters", {.preemptions = 2, .full = 4, .which = timeouts::none},
                     &two_submit<flaw::none>);
 
 mistake never_out(submitters, "a worker that lies down does not leave the idle set's word",

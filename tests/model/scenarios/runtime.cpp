@@ -33,7 +33,7 @@ magpie::task<> count(int& ran) {
 
 // --- a spawn from outside against close(): the task ends, or is refused ---
 
-scenario adopt("runtime.adopt_and_close", {.preemptions = 2, .full = 3, .timeouts = false}, [] {
+scenario adopt("runtime.adopt_and_close", {.preemptions = 2, .full = 3, .which = timeouts::none}, [] {
     const auto core = make_core(1);
     int ran = 0;
     magpie::join_handle<> handle;
@@ -56,7 +56,7 @@ mistake not_woken(adopt, "who spawns sees an old idle word",
 
 magpie::task<> wait(slot& s) { co_await s.wait(); }
 
-scenario wake_and_close("runtime.wake_and_close", {.preemptions = 2, .full = 3, .timeouts = false}, [] {
+scenario wake_and_close("runtime.wake_and_close", {.preemptions = 2, .full = 3, .which = timeouts::soon}, [] {
     const auto core = make_core(1);
     slot s("slot");
     auto handle = spawn(*core, wait(s));
@@ -79,7 +79,7 @@ magpie::task<> spawn_one(runtime_core& core, int& ran) {
     co_return;
 }
 
-scenario two("runtime.two_workers", {.preemptions = 1, .full = 2, .timeouts = false}, [] {
+scenario two("runtime.two_workers", {.preemptions = 1, .full = 2, .which = timeouts::none}, [] {
     const auto core = make_core(2);
     int ran = 0;
     magpie::join_handle<> handle;

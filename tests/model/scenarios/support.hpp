@@ -25,6 +25,7 @@ using magpie_model::scenario;
 using magpie_model::spoiled;
 using magpie_model::thread;
 using magpie_model::threads;
+using magpie_model::timeouts;
 
 /// One queue, any number of threads that run what is in it, and one timer. To queue, to take, to arm
 /// and to disarm is a single step each: it is not them that is explored.

@@ -77,11 +77,11 @@ private:
 template <class Timers>
 class timed_executor final : public executor {
 public:
-    /// What a clock does: when so many timers have been armed, it lets time go on to `tick`.
-    void fire(int armed, std::uint64_t tick) {
-        magpie_model::step_when([&] { return armed_ >= armed || is_over(); }, "tick", nullptr);
-        timers_.fire(tick);
+    /// What a clock does: it waits until so many timers have been armed, and then lets time go on.
+    void await_armed(int count) {
+        magpie_model::step_when([&] { return armed_ >= count || is_over(); }, "wait for timers", nullptr);
     }
+    void fire(std::uint64_t now) { timers_.fire(now); }
     std::uint64_t next() const { return timers_.next(); }
 
 private:
@@ -113,8 +113,10 @@ void fire_and_drop() {
     auto handle = ex.spawn(sleep(1ms, passed, tracked(destroyed)));
     ex.spawn(sleep(1ms, stayed, tracked(destroyed))).detach();
     thread("clock", [&] {
-        ex.fire(1, 1);
-        ex.fire(2, 2);
+        ex.await_armed(1);
+        ex.fire(1);
+        ex.await_armed(2);
+        ex.fire(2);
     });
     thread("aborter", [&] { handle.abort(); });
     thread("worker", [&] { ex.work(); });
@@ -141,9 +143,11 @@ void fire_and_arm() {
     ex.spawn(sleep(1ms, passed, tracked(destroyed))).detach();
     ex.spawn(sleep(2ms, passed, tracked(destroyed))).detach();
     thread("clock", [&] {
-        ex.fire(1, 1);
-        for (std::uint64_t tick = 1; tick != timer_wheel::never; tick = ex.next()) // as who sleeps until then
-            ex.fire(2, tick);
+        ex.await_armed(1);
+        ex.fire(1);
+        ex.await_armed(2);
+        for (std::uint64_t next; (next = ex.next()) != timer_wheel::never;) // as who sleeps until then
+            ex.fire(next);
     });
     thread("worker", [&] { ex.work(); });
     run();

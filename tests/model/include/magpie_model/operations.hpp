@@ -72,10 +72,13 @@ private:
     std::uint64_t alive_ = alive_mark;
 };
 
-/// Sleeps while the value at `address` is `expected`. Returns false if it timed out: with a limit,
-/// time runs out when nothing else can run, or earlier for the price of a preemption. Nobody wakes
+/// When a wait times out: in some milliseconds, some day, or never.
+enum class time_limit : unsigned char { never, soon, late };
+
+/// Sleeps while the value at `address` is `expected`. Returns false if it timed out: with a limit
+/// (and unless the scenario rules that out), time runs out when nothing else can run, or earlier for the price of a preemption. Nobody wakes
 /// early; sleepers are woken first come first.
-bool futex_wait(const void* address, const location& word, std::uint64_t expected, bool limited,
+bool futex_wait(const void* address, const location& word, std::uint64_t expected, time_limit limit,
                 source at) noexcept;
 
 /// Wakes at most `count` sleepers at `address`, and does not look at what is there.

@@ -111,12 +111,17 @@ public:
     explicit futex(std::uint32_t value = 0) noexcept : word(value) {}
 
     void wait(std::uint32_t expected, source at = source::current()) noexcept {
-        magpie_model::futex_wait(this, word.location_, expected, false, at);
+        magpie_model::futex_wait(this, word.location_, expected, magpie_model::time_limit::never, at);
     }
     bool wait_until(std::uint32_t expected, time_point deadline,
                     source at = source::current()) noexcept {
-        return magpie_model::futex_wait(this, word.location_, expected, deadline != time_point::max(),
-                                        at);
+        using magpie_model::time_limit;
+        constexpr auto some_milliseconds = std::chrono::milliseconds(100);
+        const time_limit limit = deadline == time_point::max() ? time_limit::never
+                                 : deadline - time_point::clock::now() < some_milliseconds
+                                     ? time_limit::soon
+                                     : time_limit::late;
+        return magpie_model::futex_wait(this, word.location_, expected, limit, at);
     }
     static void wake(futex* address, int count, source at = source::current()) noexcept {
         magpie_model::futex_wake(address, count, at);
