@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <latch>
 #include <memory>
 #include <stdexcept>
@@ -175,6 +176,34 @@ TEST_SUITE("core.blocking_wait") {
         ex.run_until_idle();
         CHECK_THROWS_AS(test::run(ex, joins(h)), std::logic_error); // also when it is ready
         CHECK(h.blocking_join() == 3);
+    }
+
+    TEST_CASE("what was done before the wake is visible, also if the thread had not begun to wait") {
+        // Woken between publish() and the wait. ThreadSanitizer reports it if nothing but the flag,
+        // which orders nothing, stands between the write and the read of `plain`.
+        struct woken_at_once : magpie::operation<woken_at_once> {
+            std::thread& waker;
+            int plain = 0;
+            std::atomic<bool> woken{false};
+            explicit woken_at_once(std::thread& t) : waker(t) {}
+            bool try_complete() const noexcept { return false; }
+            bool publish() noexcept {
+                waker = std::thread([this] {
+                    plain = 5;
+                    wake(*this);
+                    woken.store(true, std::memory_order_relaxed);
+                });
+                while (!woken.load(std::memory_order_relaxed))
+                    std::this_thread::yield();
+                return true;
+            }
+            magpie::cancel_answer cancel() noexcept override { return magpie::cancel_answer::coming; }
+            int await_resume() const noexcept { return plain; }
+        };
+        std::thread waker;
+        woken_at_once operation(waker);
+        CHECK(magpie::detail::blocking_wait(operation) == 5);
+        waker.join();
     }
 
     TEST_CASE("a task is woken by a thread, and a thread by a task, in turn") {

@@ -142,6 +142,30 @@ TEST_SUITE("scheduler.local") {
         CHECK(ran == 1093); // (3^7 - 1) / 2; a plain int: one thread
     }
 
+    TEST_CASE("RT-LOCAL-08 local tasks that wake themselves for ever leave the others their turns") {
+        const runtime rt = test::current_thread().build();
+        bool stop = false; // plain: one thread
+        int rounds = 0;
+        auto greedy = [](bool& end, int& n) -> task<> {
+            for (; !end; ++n)
+                co_await magpie::yield_now();
+        };
+        auto main = [](bool& end, int& n, auto f) -> task<bool> {
+            std::vector<join_handle<>> all;
+            for (int i = 0; i < 3; ++i)
+                all.push_back(spawn_local(f(end, n)));
+            for (int i = 0; i < 100; ++i)
+                co_await magpie::yield_now();
+            co_await magpie::sleep_for(1ms);
+            const bool fair = n >= 200; // they had theirs, too
+            end = true;
+            for (auto& h : all)
+                co_await h;
+            co_return fair;
+        };
+        CHECK(rt.block_on(main(stop, rounds, greedy)));
+    }
+
     TEST_CASE("RT-LOCAL-10 its runtime may be a thread-local") {
         auto keep = std::make_shared<int>(0);
         std::thread([&] {

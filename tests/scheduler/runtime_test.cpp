@@ -53,7 +53,7 @@ bool has(const std::string& text, std::string_view part) { return text.find(part
 } // namespace
 
 TEST_SUITE("scheduler.runtime") {
-    TEST_CASE("run and block_on give what the task gives") {
+    TEST_CASE("TASK-CORE-06 run and block_on give what the task gives, and throw what it throws") {
         CHECK(magpie::run(twice(21)) == 42);
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();
@@ -82,6 +82,51 @@ TEST_SUITE("scheduler.runtime") {
                 co_return co_await a == 2 && co_await b == "carol" && co_await c == 6;
             };
             CHECK(rt.block_on(main(rt, name)));
+        });
+    }
+
+    TEST_CASE("TASK-CORE-04 a handle spawns from any thread, on an idle runtime and on a busy one") {
+        on_each_layout([](auto builder) {
+            std::atomic<bool> stop{false};
+            const runtime rt = builder.build();
+            auto load = [](std::atomic<bool>& end) -> task<> {
+                while (!end)
+                    co_await magpie::yield_now();
+            };
+            for (const bool busy : {false, true}) {
+                stop = false;
+                std::vector<join_handle<>> loads;
+                for (int i = 0; busy && i < 8; ++i)
+                    loads.push_back(rt.spawn(load(stop)));
+                int sum = 0;
+                std::thread foreign([&, handle = rt.handle()] {
+                    for (int i = 0; i < 10; ++i)
+                        sum += handle.spawn(twice(i)).blocking_join();
+                    stop = true;
+                });
+                auto until = [](std::atomic<bool>& end) -> task<> {
+                    while (!end)
+                        co_await magpie::sleep_for(1ms);
+                };
+                rt.block_on(until(stop));
+                foreign.join();
+                CHECK(sum == 90);
+            }
+        });
+    }
+
+    TEST_CASE("TASK-CORE-05 a task's exception waits for its joiner, and the runtime goes on") {
+        on_each_layout([](auto builder) {
+            const runtime rt = builder.build();
+            auto failing = []() -> task<int> {
+                throw std::out_of_range("far");
+                co_return 0;
+            };
+            auto h = rt.spawn(failing());
+            CHECK(rt.block_on(twice(1)) == 2);
+            auto join = [](join_handle<int>& x) -> task<int> { co_return co_await x; };
+            CHECK_THROWS_AS(rt.block_on(join(h)), std::out_of_range);
+            CHECK(rt.block_on(twice(2)) == 4);
         });
     }
 

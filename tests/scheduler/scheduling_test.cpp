@@ -11,9 +11,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -190,6 +192,29 @@ TEST_SUITE("scheduler.scheduling") {
             ran = false;
             CHECK(rt.block_on(hog(ran)));
         }
+    }
+
+    TEST_CASE("SCOPE-27 of several tasks behind one that does not end each is taken, and nobody spins") {
+        const runtime rt = test::multi_thread(2).build();
+        auto nothing = []() -> task<> { co_return; };
+        auto hog = [](std::size_t n, auto f) -> task<bool> {
+            std::vector<join_handle<>> all;
+            for (std::size_t i = 0; i < n; ++i)
+                all.push_back(magpie::spawn(f()));
+            const auto limit = std::chrono::steady_clock::now() + 5s;
+            bool taken = false;
+            while (!taken && std::chrono::steady_clock::now() < limit)
+                taken = std::all_of(all.begin(), all.end(), [](auto& h) { return h.is_finished(); });
+            co_return taken;
+        };
+        for (const std::size_t n : {1U, 2U, 3U, 16U, 17U, 100U, 600U}) {
+            CAPTURE(n);
+            CHECK(rt.block_on(hog(n, nothing)));
+        }
+        std::uint64_t parks = 0;
+        for (const auto& w : rt.metrics().workers)
+            parks += w.parks;
+        CHECK(parks < 100'000);
     }
 
     TEST_CASE("SCOPE-27 a task that was woken into the slot is taken as well") {

@@ -3,6 +3,7 @@
 
 #include "scheduler.hpp"
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <utility>
@@ -30,6 +31,7 @@ enum class flaw : unsigned char {
     looks_before_it_leaves,
     stays_registered,    // a sleeper that got up by itself is not taken out of the idle set
     forgets_its_ring,
+    keeps_a_batch, // who takes several from the shared queue wakes nobody for the rest
 };
 
 /// The loop of worker.cpp, and what runtime_core.cpp does for it, about the product's own parts. All
@@ -38,7 +40,7 @@ template <flaw Flaw>
 class crew {
     struct worker {
         magpie::detail::parker parker;
-        local_queue<2> ring;
+        local_queue<4> ring;
         bool searching = false;
     };
 
@@ -61,13 +63,7 @@ public:
     /// visible only after the idle word was read.
     void spawn(std::size_t index, strand& s) {
         notify_one();
-        local_queue<2>& ring = workers_[index].ring;
-        while (!ring.push(s)) {
-            strand* first = nullptr;
-            strand* last = nullptr;
-            if (const std::size_t n = ring.take_half(first, last); n > 0)
-                injected_.push(*first, *last, n);
-        }
+        push(workers_[index], s);
     }
 
     /// worker::run
@@ -95,11 +91,19 @@ public:
     }
 
 private:
+    void push(worker& w, strand& s) {
+        while (!w.ring.push(s)) {
+            strand* first = nullptr;
+            strand* last = nullptr;
+            if (const std::size_t n = w.ring.take_half(first, last); n > 0)
+                injected_.push(*first, *last, n);
+        }
+    }
     strand* next(worker& w) {
         if (Flaw != flaw::forgets_its_ring)
             if (strand* const s = w.ring.pop())
                 return s;
-        if (strand* const s = share())
+        if (strand* const s = share(w))
             return s;
         if (count_ == 1)
             return nullptr;
@@ -112,11 +116,21 @@ private:
             if (&workers_[i] != &w)
                 if (strand* const s = workers_[i].ring.steal_into(w.ring))
                     return s;
-        return share();
+        return share(w);
     }
-    strand* share() {
+    strand* share(worker& w) { // worker::share_from_injector
+        const std::size_t waiting = injected_.size();
+        if (waiting == 0)
+            return nullptr;
         std::size_t taken = 0;
-        return injected_.pop(1, taken);
+        strand* const s = injected_.pop(std::min(waiting / count_ + 1, w.ring.capacity / 2), taken);
+        if (s == nullptr)
+            return nullptr;
+        for (strand* rest = s->queue_next; rest != nullptr;)
+            push(w, *std::exchange(rest, rest->queue_next));
+        if (taken > 1 && Flaw != flaw::keeps_a_batch)
+            notify_one();
+        return s;
     }
     void found_work(worker& w) {
         if (!std::exchange(w.searching, false))
@@ -219,7 +233,7 @@ void two_submit() {
     c.check_all_up();
 }
 
-scenario submitters("park.two_submitters", {.preemptions = 2, .full = 4, .which = timeouts::none},
+scenario submitters("park.two_submitters", {.preemptions = 3, .full = 4, .which = timeouts::none},
                     &two_submit<flaw::none>);
 
 mistake never_out(submitters, "a worker that lies down does not leave the idle set's word",
@@ -250,6 +264,8 @@ mistake no_pass(together, "a searcher that has found work does not look for more
                 &submit_to_two<flaw::leaves_without_look>);
 mistake early_pass(together, "a searcher looks for more before it leaves the idle set's word",
                    &submit_to_two<flaw::looks_before_it_leaves>);
+mistake batch(together, "who takes several from the shared queue wakes nobody for the rest",
+              &submit_to_two<flaw::keeps_a_batch>);
 mistake no_look(together, "a worker lies down without looking again",
                 &submit_to_two<flaw::never_looks_again>);
 mistake lies_in_two(together, "a worker leaves the idle set's word by a load and a store",
@@ -260,12 +276,12 @@ mistake stops_in_two(together, "a searcher leaves the idle set's word by a load 
 // --- a worker's own pushes, which may wake nobody: it comes to them itself ---
 
 template <flaw Flaw>
-void spawn_three() {
-    numbered_strands strands(4);
-    crew<Flaw> c(2, 4);
+void spawn_five() {
+    numbered_strands strands(6);
+    crew<Flaw> c(2, 6);
     c.turn = [&](std::size_t worker, const strand& s) {
         if (numbered_strands::number_of(s) == 0)
-            for (std::size_t i = 1; i < 4; ++i) // the third flows over
+            for (std::size_t i = 1; i < 6; ++i) // the last flows over
                 c.spawn(worker, strands[i]);
     };
     c.submit(strands[0]);
@@ -276,9 +292,9 @@ void spawn_three() {
     c.check_all_up();
 }
 
-scenario own("park.own_pushes", two_workers, &spawn_three<flaw::none>);
+scenario own("park.own_pushes", two_workers, &spawn_five<flaw::none>);
 
-mistake forgets(own, "a worker leaves its ring to the others", &spawn_three<flaw::forgets_its_ring>);
+mistake forgets(own, "a worker leaves its ring to the others", &spawn_five<flaw::forgets_its_ring>);
 mistake thief_by_store(own, "a thief takes without comparing",
                        {"steal_into", "compare_exchange", how::unconditional});
 

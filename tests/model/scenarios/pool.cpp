@@ -50,14 +50,14 @@ void submit_and_close() {
         check(c.ran == c.finished && c.ran + c.refused == 1, "a call runs once, or is refused");
 }
 
-scenario keep_alive("pool.keep_alive", {.preemptions = 2, .full = 3}, &submit_and_close);
+scenario keep_alive("pool.keep_alive", {.preemptions = 3, .full = 4}, &submit_and_close);
 
 mistake never_leaves(keep_alive, "a thread that ends is not counted",
                      {"blocking_pool::leave", "modify", how::left_out});
 mistake leaves_unheard(keep_alive, "a thread that ends wakes nobody",
                        {"blocking_pool::leave", "futex wake", how::left_out});
 
-scenario hand_over("pool.hand_over", {.preemptions = 2, .full = 3, .which = timeouts::none}, &submit_and_close);
+scenario hand_over("pool.hand_over", {.preemptions = 3, .full = 4, .which = timeouts::none}, &submit_and_close);
 
 mistake not_told(hand_over, "an idle thread is not told of its call",
                  {"blocking_pool::submit", "store", how::left_out});

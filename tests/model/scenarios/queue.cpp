@@ -12,6 +12,7 @@ using how = spoiled::how;
 using magpie::strand;
 using magpie::detail::injector;
 using magpie::detail::local_queue;
+using magpie::detail::recent_stack;
 
 /// The product's ring with one line wrong.
 enum class flaw : unsigned char { none, no_room_check, copies_late };
@@ -104,7 +105,7 @@ void wrap_around() {
     strands.check_all_run();
 }
 
-scenario steal("queue.steal", &wrap_around<local_queue<2>>);
+scenario steal("queue.steal", {.preemptions = 3, .full = 4}, &wrap_around<local_queue<2>>);
 
 mistake thief_by_store(steal, "a thief takes without comparing",
                        {"steal_into", "compare_exchange", how::unconditional});
@@ -143,7 +144,7 @@ void steal_half() {
     strands.check_all_run();
 }
 
-scenario half("queue.steal_half", &steal_half<local_queue<4>>);
+scenario half("queue.steal_half", {.preemptions = 3, .full = 4}, &steal_half<local_queue<4>>);
 
 mistake half_by_store(half, "a thief takes without comparing",
                       {"steal_into", "compare_exchange", how::unconditional});
@@ -154,7 +155,7 @@ mistake no_room_check(half, "a push does not look whether there is room",
 
 // --- a full ring gives its older half to all, against a thief ---
 
-scenario overflow("queue.overflow", [] {
+scenario overflow("queue.overflow", {.preemptions = 3, .full = 4}, [] {
     numbered_strands strands(4);
     local_queue<2> ring;
     local_queue<2> loot;
@@ -193,6 +194,54 @@ mistake overflow_by_store(overflow, "the worker takes half without comparing",
                           {"take_half", "compare_exchange", how::unconditional});
 mistake overflow_in_two(overflow, "the worker takes half by a load and a store",
                         {"take_half", "compare_exchange", how::in_two});
+
+// --- the newest first: two thieves take from the other end ---
+
+void drain_recent(recent_stack& recent) {
+    while (strand* const s = recent.pop())
+        numbered_strands::run(s);
+}
+
+scenario recent("queue.recent", {.preemptions = 3, .full = 4}, [] {
+    numbered_strands strands(4);
+    recent_stack stack;
+    stack.push(strands[0]);
+    stack.push(strands[1]);
+    thread("worker", [&] {
+        numbered_strands::run(stack.pop());
+        stack.push(strands[2]);
+        numbered_strands::run(stack.pop_oldest());
+        stack.push(strands[3]);
+    });
+    thread("thief", [&] { numbered_strands::run(stack.steal(1)); });
+    thread("watcher", [&] { numbered_strands::run(stack.steal(0)); });
+    run();
+    drain_recent(stack);
+    strands.check_all_run();
+});
+
+mistake recent_in_two(recent, "a place is emptied by a load and a store",
+                      {"recent_stack::take", "exchange", how::in_two});
+
+scenario full_recent("queue.recent_overflow", {.preemptions = 3, .full = 4}, [] {
+    numbered_strands strands(recent_stack::capacity + 2);
+    recent_stack stack;
+    for (std::size_t i = 0; i < recent_stack::capacity; ++i)
+        stack.push(strands[i]);
+    thread("worker", [&] {
+        numbered_strands::run(stack.push(strands[recent_stack::capacity]));
+        numbered_strands::run(stack.push(strands[recent_stack::capacity + 1]));
+    });
+    threads(2, "thief", [&] { numbered_strands::run(stack.steal(1)); });
+    run();
+    drain_recent(stack);
+    strands.check_all_run();
+});
+
+mistake no_oldest(full_recent, "the place of the oldest is not given up",
+                  {"recent_stack::pop_oldest", "store", how::left_out});
+mistake full_in_two(full_recent, "a place is emptied by a load and a store",
+                    {"recent_stack::take", "exchange", how::in_two});
 
 // --- the shared queue ---
 

@@ -52,24 +52,35 @@ mistake not_closing(adopt, "nobody sees that the runtime closes",
 mistake not_woken(adopt, "who spawns sees an old idle word",
                   {"idle_set::wake_one", "load", how::outdated});
 
-// --- a wake from outside against close() ---
+// --- a wake from outside against close() and the runtime's destruction ---
 
 magpie::task<> wait(slot& s) { co_await s.wait(); }
 
+// Who lies down while a visitor is inside looks again after a moment (R31): `soon`.
 scenario wake_and_close("runtime.wake_and_close", {.preemptions = 2, .full = 3, .which = timeouts::soon}, [] {
-    const auto core = make_core(1);
+    auto core = make_core(1);
     slot s("slot");
+    bool worker_left = false;
     auto handle = spawn(*core, wait(s));
-    thread("worker", [&] { core->workers[0]->run(); });
+    thread("worker", [&] {
+        core->workers[0]->run();
+        worker_left = true;
+    });
     thread("waker", [&] { s.set(); });
-    thread("closer", [&] { core->close(); });
+    thread("closer", [&] {
+        core->close();
+        magpie_model::step_when([&] { return worker_left; }, "wait for the worker", nullptr);
+        check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
+        core.reset(); // the waker may still be on its way out
+    });
     run();
     check(handle.is_finished(), "the task has ended or was dropped");
-    check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
 });
 
-mistake no_visitor(wake_and_close, "close() does not see what it has set",
-                   {"runtime_core::closing", "load", how::outdated});
+mistake not_inside(wake_and_close, "a visitor is not counted",
+                   {"visitor::visitor", "modify", how::left_out});
+mistake close_unseen(wake_and_close, "nobody sees that the runtime closes",
+                     {"runtime_core::closing", "load", how::outdated});
 
 // --- two workers, of which one may sleep in the driver and one on the watch ---
 

@@ -33,9 +33,9 @@ private:
 /// That many of them, numbered from 0; each has to be run once.
 class numbered_strands {
 public:
-    explicit numbered_strands(int count) {
-        for (int i = 0; i < count; ++i) {
-            all_.emplace_back(executor_, i);
+    explicit numbered_strands(std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) {
+            all_.emplace_back(executor_, static_cast<int>(i));
             magpie_model::name(&all_.back(), sizeof all_.back(), "strand " + std::to_string(i));
         }
     }

@@ -126,7 +126,7 @@ void fire_and_drop() {
     check(ex.next() == timer_wheel::never, "no timer is left");
 }
 
-scenario drop("timers.drop", {.preemptions = 2, .full = 3}, &fire_and_drop<worker_timers>);
+scenario drop("timers.drop", {.preemptions = 3, .full = 4}, &fire_and_drop<worker_timers>);
 
 mistake always_quiet(drop, "a timer that was taken to be fired says quiet",
                      &fire_and_drop<copied_timers<flaw::always_quiet>>);
