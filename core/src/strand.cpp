@@ -227,9 +227,9 @@ void strand::deliver(leaf& l) noexcept {
 
 bool strand::try_idle() noexcept {
     detail::ready_node* seen = busy();
-    // Release: (T). Acquire on failure is the take's affair.
+    // Success: (T). Failure: (N), for a waiting thread, which takes nothing and goes on at once.
     return word_.compare_exchange_strong(seen, idle(), std::memory_order_acq_rel,
-                                         std::memory_order_relaxed);
+                                         std::memory_order_acquire);
 }
 
 void strand::run_turn() noexcept {

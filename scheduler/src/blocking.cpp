@@ -35,8 +35,14 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
         if (!w->core().is_multi())
             throw_usage_error("block_in_place on a current_thread runtime would stop all its tasks: "
                               "use spawn_blocking");
-        w->core().pool.launch(*w, w->core().shared_from_this()); // may throw: nothing has changed
-        w->core().pool.begin_section(); // its end is where the turn returns: worker::run
+        blocking_pool& pool = w->core().pool;
+        pool.begin_section(); // its end is where the turn returns: worker::run
+        try {
+            pool.launch(*w, w->core().shared_from_this());
+        } catch (...) {
+            pool.end_section();
+            throw;
+        }
         here.worker = nullptr;
     }
     here.may_block = here.turn;

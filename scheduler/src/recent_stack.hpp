@@ -65,6 +65,16 @@ public:
         return top_.load(std::memory_order_relaxed) - bottom_.load(std::memory_order_relaxed);
     }
 
+    /// Whether steal(1) would find something: asked by who lies down (R39, so seq_cst).
+    bool has_for_thieves() const noexcept {
+        const std::uint32_t bottom = bottom_.load(std::memory_order_seq_cst);
+        const std::uint32_t top = top_.load(std::memory_order_seq_cst);
+        for (std::uint32_t i = bottom; i + 1 != top && i != top && i - bottom < capacity; ++i)
+            if (places_[i % capacity].load(std::memory_order_seq_cst) != nullptr)
+                return true;
+        return false;
+    }
+
     /// The oldest of those behind the newest `left`; null if there is none.
     strand* steal(std::uint32_t left) noexcept {
         const std::uint32_t bottom = bottom_.load(std::memory_order_relaxed); // hints: what counts

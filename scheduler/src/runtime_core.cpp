@@ -307,7 +307,10 @@ void runtime_core::park_driver(futex::time_point limit) noexcept {
         const std::uint64_t tick = time.tick_of_steady(until);
         // seq_cst, then the deadlines once more: arm() writes a deadline and then reads this.
         driver_sleeps_until_.exchange(std::max<std::uint64_t>(tick, 1), std::memory_order_seq_cst);
-    } while (next_timer() < first);
+        // The same with who gets up and looks for somebody on the watch (ensure_watched).
+        if (idle.awake() > 0)
+            limit = std::min(limit, futex::time_point::clock::now() + 1ms);
+    } while (next_timer() < first || until > limit);
     the_driver().park(until);
     driver_sleeps_until_.store(0, std::memory_order_relaxed); // a late look wakes in vain, at worst
 }
@@ -359,7 +362,15 @@ void runtime_core::pause_clock() {
 void runtime_core::resume_clock() {
     if (!time.paused())
         throw_usage_error("the clock is not paused: pause_clock() first");
-    time.resume();
+    leaf* waiter;
+    {
+        const lock_guard guard(clock_lock_);
+        time.resume();
+        waiter = std::exchange(advance_waiter_, nullptr); // ends where the clock has got to
+        advance_complete_ = false;
+    }
+    if (waiter != nullptr)
+        wake(*waiter);
     notify_all(); // they sleep without a deadline
 }
 

@@ -331,6 +331,9 @@ void worker::park() noexcept {
 
 /// One sleep, after the worker has left the idle set's word. Returns true when it shall get up.
 bool worker::sleep() noexcept {
+    // Asked before the questions to which a visitor makes the answer no: it leaves without a word.
+    // Who comes in later notifies behind its push, and finds this worker among the sleepers.
+    const bool visited = core_.visited();
     // R39: out of the word first, now every queue. Whoever comes later sees that nobody is awake.
     if (core_.work_anywhere() || core_.stopped() || core_.timers_due())
         return true;
@@ -343,9 +346,9 @@ bool worker::sleep() noexcept {
     const bool others_run = core_.idle.awake() > 0;
     const auto now = futex::time_point::clock::now();
     auto limit = futex::time_point::max();
-    const bool visited = core_.visited() && (core_.closing() || core_.time.paused());
-    if (visited)
-        limit = now + watch_interval; // a visitor is inside for a moment, and leaves without a word
+    const bool ask_again = visited && (core_.closing() || core_.time.paused());
+    if (ask_again)
+        limit = now + watch_interval;
     else if (others_run)
         limit = now + watch_interval;
     else if (!trimmed_)
@@ -376,7 +379,7 @@ bool worker::sleep() noexcept {
         notified = !parker.announce(parker::where::on_futex);
         if (!notified) {
             // With others awake two sleepers at most look after them: in the driver and on the watch.
-            parker.sleep(others_run && !visited ? futex::time_point::max() : limit);
+            parker.sleep(others_run && !ask_again ? futex::time_point::max() : limit);
             notified = parker.rise();
         }
     }

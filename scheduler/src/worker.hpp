@@ -62,7 +62,7 @@ public:
     std::size_t index() const noexcept { return index_; }
     worker_metrics metrics() const noexcept;
     /// Whether there is something that a thief may take.
-    bool has_queued() const noexcept { return ring_.size() > 0 || recent_.size() > 1; }
+    bool has_queued() const noexcept { return ring_.size() > 0 || recent_.has_for_thieves(); }
 
     worker_timers timers;
     magpie::detail::parker parker;

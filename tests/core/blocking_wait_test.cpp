@@ -183,13 +183,13 @@ TEST_SUITE("core.blocking_wait") {
         // which orders nothing, stands between the write and the read of `plain`.
         struct woken_at_once : magpie::operation<woken_at_once> {
             std::thread& waker;
-            int plain = 0;
+            std::unique_ptr<int> plain = std::make_unique<int>(0);
             std::atomic<bool> woken{false};
             explicit woken_at_once(std::thread& t) : waker(t) {}
             bool try_complete() const noexcept { return false; }
             bool publish() noexcept {
                 waker = std::thread([this] {
-                    plain = 5;
+                    *plain = 5;
                     wake(*this);
                     woken.store(true, std::memory_order_relaxed);
                 });
@@ -198,7 +198,7 @@ TEST_SUITE("core.blocking_wait") {
                 return true;
             }
             magpie::cancel_answer cancel() noexcept override { return magpie::cancel_answer::coming; }
-            int await_resume() const noexcept { return plain; }
+            int await_resume() const noexcept { return *plain; }
         };
         std::thread waker;
         woken_at_once operation(waker);

@@ -79,7 +79,7 @@ TEST_SUITE("core.unhandled") {
         }
         ex.run_until_idle();
         REQUIRE(unhandled.count() == 1);
-        const auto& r = unhandled.reports()[0];
+        const auto r = unhandled.reports()[0];
         CHECK(r.what == "no");
         CHECK(r.task_id == id);
         CHECK(r.task_name.empty());
@@ -113,7 +113,7 @@ TEST_SUITE("core.unhandled") {
         test::run(ex, starts(line, form));
         ex.run_until_idle();
         REQUIRE(unhandled.count() == 1);
-        const auto& r = unhandled.reports()[0];
+        const auto r = unhandled.reports()[0];
         CHECK(std::string_view(r.where.file_name()).ends_with("unhandled_test.cpp"));
         CHECK(r.where.line() == line);
         CHECK(r.task_name == (form == 1 ? "name" : ""));
@@ -271,7 +271,8 @@ TEST_SUITE("core.unhandled") {
             } catch (const std::exception& x) {
                 heard = x.what();
             }
-            for (const auto& r : unhandled.reports())
+            const auto reports = unhandled.reports();
+            for (const auto& r : reports)
                 heard += r.what;
         };
         SUBCASE("the body's and a parameter's destructor's") {

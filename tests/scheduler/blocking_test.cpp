@@ -70,7 +70,8 @@ TEST_SUITE("scheduler.blocking") {
             const runtime rt = builder.build();
             auto main = []() -> task<int> {
                 int n = co_await spawn_blocking([] { return 40; });
-                std::unique_ptr<int> p = co_await spawn_blocking([] { return std::make_unique<int>(2); });
+                std::unique_ptr<int> p = co_await spawn_blocking(
+                    [] { return std::make_unique<int>(2); });
                 co_await spawn_blocking([] {});
                 bool thrown = false;
                 try {
@@ -183,7 +184,8 @@ TEST_SUITE("scheduler.blocking") {
         CHECK(block_in_place([] { return 1; }) == 1);
     }
 
-    TEST_CASE("TASK-BLOCK-03 block_in_place in block_on's task on multi_thread gives what the closure gives") {
+    TEST_CASE("TASK-BLOCK-03 block_in_place in block_on's task on multi_thread gives what the closure "
+              "gives") {
         const runtime rt = test::multi_thread(1).build();
         auto main = []() -> task<std::string> {
             bool thrown = false;
@@ -218,7 +220,8 @@ TEST_SUITE("scheduler.blocking") {
         CHECK(rt.block_on(main()) == 3);
     }
 
-    TEST_CASE("TASK-BLOCK-05 a runtime destroyed in a task ends the program with a sentence, and says what to do") {
+    TEST_CASE("TASK-BLOCK-05 a runtime destroyed in a task ends the program with a sentence, and says "
+              "what to do") {
         const auto destroys_it = [] {
             magpie::set_log_function([](magpie::log_level, std::string_view text) noexcept {
                 if (text.find("shutdown_background()") != std::string_view::npos &&
@@ -267,7 +270,7 @@ TEST_SUITE("scheduler.blocking") {
                     set.blocking_wait();
                 return true;
             });
-            co_return all && magpie::this_task::budget() == before;
+            co_return all&& magpie::this_task::budget() == before;
         };
         CHECK(rt.block_on(main()));
     }
@@ -354,7 +357,8 @@ TEST_SUITE("scheduler.blocking") {
                     const auto parks = r.metrics().workers.front().parks;
                     auto poke = r.spawn(nothing());
                     static_cast<void>(test::ends(poke));
-                    static_cast<void>(eventually([&] { return r.metrics().workers.front().parks > parks; }));
+                    static_cast<void>(
+                        eventually([&] { return r.metrics().workers.front().parks > parks; }));
                 }
                 return f.load();
             });
@@ -394,7 +398,8 @@ TEST_SUITE("scheduler.blocking") {
                 handles.push_back(magpie::spawn(child(ran)));
             co_await magpie::yield_now(); // these have yielded, too, and stand behind this one
             handles.push_back(magpie::spawn(child(ran))); // this one is in the slot
-            const bool all = block_in_place([&ran] { return eventually([&] { return ran.try_wait(); }); });
+            const bool all = block_in_place(
+                [&ran] { return eventually([&] { return ran.try_wait(); }); });
             for (auto& h : handles)
                 co_await std::move(h);
             co_return all;
@@ -417,7 +422,7 @@ TEST_SUITE("scheduler.blocking") {
             block_in_place([] {});
             const bool none = !magpie::worker_index().has_value();
             co_await magpie::yield_now();
-            co_return none && magpie::worker_index().has_value();
+            co_return none&& magpie::worker_index().has_value();
         };
         CHECK(rt.block_on(main()));
     }
@@ -496,7 +501,8 @@ TEST_SUITE("scheduler.blocking") {
         b.blocking_join();
     }
 
-    TEST_CASE("TASK-BLOCK-12 a call that meets a shutdown runs or is cancelled, and its closure is gone") {
+    TEST_CASE(
+        "TASK-BLOCK-12 a call that meets a shutdown runs or is cancelled, and its closure is gone") {
         for (int round = 0; round < 50; ++round) {
             auto alive = std::make_shared<int>(0);
             std::atomic<int> ran{0};
@@ -530,7 +536,8 @@ TEST_SUITE("scheduler.blocking") {
         }
     }
 
-    TEST_CASE("TASK-BLOCK-13 what has to run does so though the pool is closed, before or after it was submitted") {
+    TEST_CASE("TASK-BLOCK-13 what has to run does so though the pool is closed, before or after it was "
+              "submitted") {
         magpie::detail::blocking_pool pool(pool_options(1, 10s));
         struct gate final : magpie::detail::blocking_job {
             void run() noexcept override { go.wait(); }
@@ -562,7 +569,8 @@ TEST_SUITE("scheduler.blocking") {
     }
 
     TEST_CASE("TASK-BLOCK-14 no call is lost when a thread's time runs out as it comes") {
-        magpie::detail::blocking_pool pool(pool_options(2, 1ns)); // threads end as soon as they are idle
+        magpie::detail::blocking_pool pool(
+            pool_options(2, 1ns)); // threads end as soon as they are idle
         for (int i = 0; i < 2000; ++i) {
             job j;
             pool.submit(j, nullptr);

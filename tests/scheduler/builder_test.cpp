@@ -37,7 +37,9 @@ std::string complaint_of(const magpie::runtime_builder& b) {
     return {};
 }
 
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
 
 std::string thread_name() {
     std::array<char, 16> name{};
@@ -48,7 +50,8 @@ std::string thread_name() {
 } // namespace
 
 TEST_SUITE("scheduler.builder") {
-    TEST_CASE("RT-LIFE-21 TASK-BLOCK-08 each bad setting is refused, with its name and the caller's place") {
+    TEST_CASE(
+        "RT-LIFE-21 TASK-BLOCK-08 each bad setting is refused, with its name and the caller's place") {
         using builder = magpie::runtime_builder;
         const auto refuses = [](const builder& b, std::string_view field) {
             const std::string text = complaint_of(b);
@@ -77,7 +80,8 @@ TEST_SUITE("scheduler.builder") {
     }
 
     TEST_CASE("RT-LIFE-21 one error names all that is wrong") {
-        const std::string text = complaint_of(magpie::runtime_builder().worker_threads(0).budget(0).name(" "));
+        const std::string text = complaint_of(
+            magpie::runtime_builder().worker_threads(0).budget(0).name(" "));
         CHECK(has(text, "worker_threads"));
         CHECK(has(text, "budget"));
         CHECK(has(text, "name"));
@@ -132,7 +136,8 @@ TEST_SUITE("scheduler.builder") {
         auto f = []() -> task<std::string> { co_return thread_name(); };
         CHECK(has(rt.block_on(f()), "twelve chars-"));
         const auto in = rt.enter();
-        CHECK(has(magpie::spawn_blocking([] { return thread_name(); }).blocking_join(), "twelve chars-"));
+        CHECK(
+            has(magpie::spawn_blocking([] { return thread_name(); }).blocking_join(), "twelve chars-"));
     }
 
     TEST_CASE("threads have the stack that the builder says, and the process's default is as it was") {

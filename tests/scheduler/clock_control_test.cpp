@@ -29,7 +29,9 @@ using test::on_each_layout;
 
 namespace {
 
-std::int64_t ms(clock::duration d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); }
+std::int64_t ms(clock::duration d) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+}
 
 /// Notes when it woke up, in milliseconds since `start`.
 class wake_times {
@@ -68,7 +70,8 @@ bool is_misuse(F f) {
 } // namespace
 
 TEST_SUITE("scheduler.clock_control") {
-    TEST_CASE("TIME-CORE-27 TIME-CORE-21 a runtime may start paused: sleeps take no time, and each just its own") {
+    TEST_CASE("TIME-CORE-27 TIME-CORE-21 a runtime may start paused: sleeps take no time, and each "
+              "just its own") {
         on_each_layout([](auto builder) {
             const auto really = std::chrono::steady_clock::now();
             const runtime rt = builder.paused_clock(true).build();
@@ -121,7 +124,7 @@ TEST_SUITE("scheduler.clock_control") {
                     co_await magpie::yield_now();
                 const bool stood = clock::now() == before && !h.is_finished();
                 co_await h;
-                co_return stood && clock::now() == before + 1ms;
+                co_return stood&& clock::now() == before + 1ms;
             };
             CHECK(rt.block_on(main(sleeper)));
         });
@@ -138,7 +141,7 @@ TEST_SUITE("scheduler.clock_control") {
                 magpie::resume_clock();
                 const auto resumed = clock::now();
                 co_await sleep_for(2ms);
-                co_return moved && clock::now() - resumed >= 2ms && clock::now() - resumed < 1h;
+                co_return moved&& clock::now() - resumed >= 2ms && clock::now() - resumed < 1h;
             };
             CHECK(rt.block_on(main()));
         });
@@ -170,7 +173,8 @@ TEST_SUITE("scheduler.clock_control") {
                 co_await advance(0s);
                 const bool same = clock::now() == w.start + 30ms;
                 co_await advance(24h);
-                co_return none && three && same && w.seen().size() == 4 && clock::now() == w.start + 30ms + 24h;
+                co_return none&& three&& same&& w.seen().size() == 4 &&
+                    clock::now() == w.start + 30ms + 24h;
             };
             CHECK(rt.block_on(main(times)));
             CHECK(times.seen() == list{10, 20, 30, 40});
@@ -283,7 +287,8 @@ TEST_SUITE("scheduler.clock_control") {
         });
     }
 
-    TEST_CASE("TIME-CORE-26 a resumed clock goes on from where it was paused, and may be paused again") {
+    TEST_CASE(
+        "TIME-CORE-26 a resumed clock goes on from where it was paused, and may be paused again") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             auto main = []() -> task<bool> {
@@ -297,7 +302,8 @@ TEST_SUITE("scheduler.clock_control") {
                 for (int i = 0; i < 100; ++i)
                     co_await magpie::yield_now();
                 const bool stands = clock::now() == again;
-                co_return resumed >= paused_at && resumed < paused_at + 1h && again >= resumed + 1ms && stands;
+                co_return resumed >= paused_at&& resumed < paused_at + 1h && again >= resumed + 1ms &&
+                    stands;
             };
             CHECK(rt.block_on(main()));
         });
@@ -311,13 +317,12 @@ TEST_SUITE("scheduler.clock_control") {
                 try {
                     co_await advance(1ms);
                     all = false;
-                } catch (const std::logic_error&) {
-                }
+                } catch (const std::logic_error&) {}
                 magpie::pause_clock();
                 all = all && is_misuse([] { magpie::pause_clock(); });
                 co_await advance(1ms);
                 magpie::resume_clock();
-                co_return all && is_misuse([] { magpie::resume_clock(); });
+                co_return all&& is_misuse([] { magpie::resume_clock(); });
             };
             CHECK(rt.block_on(main()));
         });

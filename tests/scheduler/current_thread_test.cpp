@@ -115,7 +115,8 @@ TEST_SUITE("scheduler.current_thread") {
                 ++left;
             });
         REQUIRE(eventually([&] { return inside == callers; }));
-        for (int i = 0; i < callers; ++i) { // in whatever order they sit, each goes when its own task ends
+        for (int i = 0; i < callers;
+             ++i) { // in whatever order they sit, each goes when its own task ends
             gates[static_cast<std::size_t>(i)].set();
             CHECK(eventually([&] { return left == i + 1; }));
         }

@@ -63,7 +63,8 @@ TEST_SUITE("scheduler.fairness") {
         });
     }
 
-    TEST_CASE("RT-SCHED-10 timers, and what comes from outside, are served though the queue is never empty") {
+    TEST_CASE(
+        "RT-SCHED-10 timers, and what comes from outside, are served though the queue is never empty") {
         on_each_layout([](auto builder) {
             std::atomic<bool> stop{false};
             const runtime rt = builder.build();
@@ -143,12 +144,14 @@ TEST_SUITE("scheduler.fairness") {
         });
     }
 
-    TEST_CASE("RT-SCHED-13 RT-SCHED-17 tasks that keep one another in the slot do not starve a newcomer") {
+    TEST_CASE(
+        "RT-SCHED-13 RT-SCHED-17 tasks that keep one another in the slot do not starve a newcomer") {
         on_each_layout([](auto builder) {
             std::atomic<bool> stop{false};
             std::atomic<std::uint64_t> links{0};
             const runtime rt = builder.build();
-            auto main = [](std::atomic<bool>& end, std::atomic<std::uint64_t>& n) -> task<std::uint64_t> {
+            auto main = [](std::atomic<bool>& end,
+                           std::atomic<std::uint64_t>& n) -> task<std::uint64_t> {
                 for (int i = 0; i < 10; ++i)
                     magpie::spawn(chain(end, n)).detach();
                 while (n < 1000)
@@ -171,12 +174,14 @@ TEST_SUITE("scheduler.fairness") {
         std::atomic<std::uint64_t> links{0};
         std::uint64_t waited = 0;
         const runtime rt = test::current_thread().build();
-        auto newcomer = [](std::atomic<std::uint64_t>& n, std::uint64_t& w, std::atomic<bool>& end) -> task<> {
+        auto newcomer = [](std::atomic<std::uint64_t>& n, std::uint64_t& w,
+                           std::atomic<bool>& end) -> task<> {
             w = n;
             end = true;
             co_return;
         };
-        auto main = [](std::atomic<bool>& end, std::atomic<std::uint64_t>& n, std::uint64_t& w, auto f) -> task<> {
+        auto main = [](std::atomic<bool>& end, std::atomic<std::uint64_t>& n, std::uint64_t& w,
+                       auto f) -> task<> {
             auto h = magpie::spawn(f(n, w, end)); // the chain is newer, each time again
             magpie::spawn(chain(end, n)).detach();
             co_await h;

@@ -25,7 +25,9 @@ namespace {
 
 using list = std::vector<std::int64_t>;
 
-std::int64_t ms(clock::duration d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); }
+std::int64_t ms(clock::duration d) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+}
 
 /// When ticks of 10 ms come if the task is 35 ms late for the third: for each the time at which it
 /// came, and the time for which it was due.
@@ -70,7 +72,8 @@ TEST_SUITE("scheduler.interval") {
         CHECK_THROWS_AS(interval(clock::now(), 0s), std::logic_error);
     }
 
-    TEST_CASE("TIME-CORE-17 missed ticks: burst catches up, delay begins anew, skip keeps to multiples") {
+    TEST_CASE(
+        "TIME-CORE-17 missed ticks: burst catches up, delay begins anew, skip keeps to multiples") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             // Ticks at 0 and 10, then the task is back at 45.

@@ -55,7 +55,8 @@ void settle(const runtime& rt) {
 } // namespace
 
 TEST_SUITE("scheduler.lifecycle") {
-    TEST_CASE("RT-LIFE-01 CPP-23 what has not ended is destroyed with its runtime, whatever it waits in") {
+    TEST_CASE(
+        "RT-LIFE-01 CPP-23 what has not ended is destroyed with its runtime, whatever it waits in") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
             event never;
@@ -71,7 +72,9 @@ TEST_SUITE("scheduler.lifecycle") {
                     auto h = magpie::spawn(f(std::move(k)));
                     co_await h;
                 };
-                auto in_child = [](std::shared_ptr<int> k, auto f) -> task<> { co_await f(std::move(k)); };
+                auto in_child = [](std::shared_ptr<int> k, auto f) -> task<> {
+                    co_await f(std::move(k));
+                };
                 auto yielding = [](std::shared_ptr<int>) -> task<> {
                     for (;;)
                         co_await magpie::yield_now();
@@ -97,7 +100,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("RT-LIFE-02 they are destroyed at the shutdown, though handles of runtime and tasks live on") {
+    TEST_CASE(
+        "RT-LIFE-02 they are destroyed at the shutdown, though handles of runtime and tasks live on") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
             std::optional<runtime> rt(builder.build());
@@ -114,7 +118,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("RT-LIFE-03 RT-SCHED-03 destructors at the shutdown are in the runtime, and may wake and spawn") {
+    TEST_CASE("RT-LIFE-03 RT-SCHED-03 destructors at the shutdown are in the runtime, and may wake and "
+              "spawn") {
         on_each_layout([](auto builder) {
             event e;
             std::atomic<bool> in_runtime{false};
@@ -228,7 +233,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("RT-LIFE-14 a task that holds its own runtime's handle and its own join handle is freed") {
+    TEST_CASE(
+        "RT-LIFE-14 a task that holds its own runtime's handle and its own join handle is freed") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
             {
@@ -251,7 +257,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("RT-LIFE-17 after the shutdown spawns are cancelled, and a running blocking call runs on") {
+    TEST_CASE(
+        "RT-LIFE-17 after the shutdown spawns are cancelled, and a running blocking call runs on") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
             runtime rt = builder.build();
@@ -286,7 +293,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("RT-LIFE-19 a timer that is awaited at the shutdown is dropped, one from before can be destroyed") {
+    TEST_CASE("RT-LIFE-19 a timer that is awaited at the shutdown is dropped, one from before can be "
+              "destroyed") {
         on_each_layout([](auto builder) {
             magpie::timer kept(1h);
             std::optional<runtime> rt(builder.build());
@@ -325,7 +333,8 @@ TEST_SUITE("scheduler.lifecycle") {
         });
     }
 
-    TEST_CASE("CPP-17 locals of a task that is dropped go in reverse order, on its runtime, before the join") {
+    TEST_CASE("CPP-17 locals of a task that is dropped go in reverse order, on its runtime, before the "
+              "join") {
         on_each_layout([](auto builder) {
             test::trace log;
             const runtime rt = builder.build();

@@ -33,7 +33,7 @@ task<bool> stays(std::thread::id home) {
     co_await magpie::sleep_for(1ms);
     here = here && std::this_thread::get_id() == home;
     co_await magpie::spawn_blocking([] {});
-    co_return here && std::this_thread::get_id() == home;
+    co_return here&& std::this_thread::get_id() == home;
 }
 
 task<bool> stays_with_children(std::thread::id home) {
@@ -51,7 +51,8 @@ task<T> as_root(task<T> t) {
 } // namespace
 
 TEST_SUITE("scheduler.local") {
-    TEST_CASE("RT-LOCAL-01 RT-LOCAL-02 RT-LOCAL-05 a local task and what it spawns stay on one thread") {
+    TEST_CASE(
+        "RT-LOCAL-01 RT-LOCAL-02 RT-LOCAL-05 a local task and what it spawns stay on one thread") {
         const runtime rt = test::current_thread().build();
         CHECK(rt.block_on(as_root(stays(std::this_thread::get_id()))));
         CHECK(rt.block_on(as_root(stays_with_children(std::this_thread::get_id()))));
@@ -101,7 +102,8 @@ TEST_SUITE("scheduler.local") {
         CHECK(rt.block_on(main(pool, value, join)) == 5);
     }
 
-    TEST_CASE("RT-LOCAL-06 the end of the runtime drops local tasks, those woken from elsewhere as well") {
+    TEST_CASE(
+        "RT-LOCAL-06 the end of the runtime drops local tasks, those woken from elsewhere as well") {
         auto keep = std::make_shared<int>(0);
         event go;
         {
@@ -146,9 +148,11 @@ TEST_SUITE("scheduler.local") {
         const runtime rt = test::current_thread().build();
         bool stop = false; // plain: one thread
         int rounds = 0;
-        auto greedy = [](bool& end, int& n) -> task<> {
-            for (; !end; ++n)
+        auto greedy = [](const bool& end, int& n) -> task<> {
+            while (!end) {
+                ++n;
                 co_await magpie::yield_now();
+            }
         };
         auto main = [](bool& end, int& n, auto f) -> task<bool> {
             std::vector<join_handle<>> all;

@@ -90,7 +90,8 @@ TEST_SUITE("scheduler.metrics") {
         };
         auto h = rt.spawn(waiter(go, waits));
         REQUIRE(eventually([&] { return waits.load(); }));
-        REQUIRE(eventually([&] { return sum(rt, &worker_metrics::parks) > before.workers[0].parks + 1; }));
+        REQUIRE(
+            eventually([&] { return sum(rt, &worker_metrics::parks) > before.workers[0].parks + 1; }));
         go.set();
         h.blocking_join();
         const auto after = rt.metrics();
@@ -168,7 +169,8 @@ TEST_SUITE("scheduler.metrics") {
 
     TEST_CASE("exceptions that nobody receives are counted") {
         on_each_layout([](auto builder) {
-            const runtime rt = builder.on_unhandled_exception([](const magpie::unhandled_exception&) {}).build();
+            const runtime rt =
+                builder.on_unhandled_exception([](const magpie::unhandled_exception&) {}).build();
             auto failing = []() -> task<> {
                 throw std::runtime_error("unheard");
                 co_return;

@@ -48,7 +48,9 @@ std::string sentence_of(F f) {
     return {};
 }
 
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
 
 } // namespace
 
@@ -140,7 +142,8 @@ TEST_SUITE("scheduler.runtime") {
         });
     }
 
-    TEST_CASE("RT-LIFE-15 handles of one runtime are equal, of two they are not, and ids are never used again") {
+    TEST_CASE("RT-LIFE-15 handles of one runtime are equal, of two they are not, and ids are never "
+              "used again") {
         on_each_layout([](auto builder) {
             const runtime a = builder.build();
             std::set<std::uint64_t> ids{a.id()};
@@ -198,7 +201,8 @@ TEST_SUITE("scheduler.runtime") {
         CHECK(test::survives(out_of_order));
     }
 
-    TEST_CASE("RT-LIFE-13 in a task, spawn refers to the task's runtime, whatever was entered outside") {
+    TEST_CASE(
+        "RT-LIFE-13 in a task, spawn refers to the task's runtime, whatever was entered outside") {
         const runtime a = test::current_thread().build();
         const runtime b = test::multi_thread(1).build();
         const auto in_b = b.enter();
@@ -230,7 +234,8 @@ TEST_SUITE("scheduler.runtime") {
         CHECK_FALSE(sentence_of([] { magpie::pause_clock(); }).empty());
     }
 
-    TEST_CASE("RT-SCHED-15 block_on inside a task is refused, with a sentence; in a blocking call it works") {
+    TEST_CASE(
+        "RT-SCHED-15 block_on inside a task is refused, with a sentence; in a blocking call it works") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();
             auto main = [](const runtime& r) -> task<std::string> {
@@ -266,7 +271,7 @@ TEST_SUITE("scheduler.runtime") {
                 } catch (const std::logic_error&) {
                     refused = true;
                 }
-                co_return refused && co_await h == 2;
+                co_return refused&& co_await h == 2;
             };
             CHECK(rt.block_on(main()));
         });
@@ -311,7 +316,8 @@ TEST_SUITE("scheduler.runtime") {
         CHECK(rt.metrics().workers[*index].turns == 1);
         const auto in = rt.enter();
         CHECK_FALSE(magpie::worker_index().has_value());
-        CHECK_FALSE(magpie::spawn_blocking([] { return magpie::worker_index(); }).blocking_join().has_value());
+        CHECK_FALSE(
+            magpie::spawn_blocking([] { return magpie::worker_index(); }).blocking_join().has_value());
         const runtime current = test::current_thread().build();
         CHECK(current.block_on(main()) == 0);
         CHECK_FALSE(magpie::worker_index().has_value());
@@ -332,7 +338,7 @@ TEST_SUITE("scheduler.runtime") {
             co_await e.wait();
             const bool stayed = runtime_handle::current() == home;
             const int n = co_await h;
-            co_return stayed && n == 5 && runtime_handle::current() == home;
+            co_return stayed&& n == 5 && runtime_handle::current() == home;
         };
         CHECK(b.block_on(main(a, set_by_a, sets)));
     }

@@ -70,7 +70,8 @@ TEST_SUITE("scheduler.scheduling") {
                 co_await magpie::yield_now();
                 e.set();
             };
-            auto main = [](std::vector<event>& all, std::atomic<std::size_t>& a, auto w, auto s) -> task<> {
+            auto main = [](std::vector<event>& all, std::atomic<std::size_t>& a, auto w,
+                           auto s) -> task<> {
                 std::vector<join_handle<>> handles;
                 for (event& e : all) {
                     handles.push_back(magpie::spawn(w(e, a)));
@@ -156,7 +157,8 @@ TEST_SUITE("scheduler.scheduling") {
         CHECK(ran);
     }
 
-    TEST_CASE("RT-SCHED-04 a destructor that runs after an exception may wake its joiner's neighbours") {
+    TEST_CASE(
+        "RT-SCHED-04 a destructor that runs after an exception may wake its joiner's neighbours") {
         on_each_layout([](auto builder) {
             event e;
             const runtime rt = builder.build();
@@ -194,7 +196,8 @@ TEST_SUITE("scheduler.scheduling") {
         }
     }
 
-    TEST_CASE("SCOPE-27 of several tasks behind one that does not end each is taken, and nobody spins") {
+    TEST_CASE(
+        "SCOPE-27 of several tasks behind one that does not end each is taken, and nobody spins") {
         const runtime rt = test::multi_thread(2).build();
         auto nothing = []() -> task<> { co_return; };
         auto hog = [](std::size_t n, auto f) -> task<bool> {
@@ -237,7 +240,8 @@ TEST_SUITE("scheduler.scheduling") {
         CHECK(test::ends(w));
     }
 
-    TEST_CASE("SCOPE-19 behind a worker that is stuck tasks and timers go on, and one report names the task") {
+    TEST_CASE("SCOPE-19 behind a worker that is stuck tasks and timers go on, and one report names the "
+              "task") {
         const test::captured_log log;
         const runtime rt = test::multi_thread(2).stuck_limit(20ms).build();
         std::atomic<bool> stuck{false};
@@ -247,7 +251,8 @@ TEST_SUITE("scheduler.scheduling") {
             co_await magpie::sleep_for(1ms);
             flag = true;
         };
-        auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag, auto f) -> task<> {
+        auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag,
+                      auto f) -> task<> {
             for (int i = 0; i < 10; ++i)
                 magpie::spawn(f(flag)).detach();
             co_await magpie::yield_now(); // their timers stand on this worker, or the other
@@ -294,7 +299,8 @@ TEST_SUITE("scheduler.scheduling") {
             co_await magpie::sleep_for(20ms);
             flag = true;
         };
-        auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag, auto f) -> task<> {
+        auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag,
+                      auto f) -> task<> {
             for (int i = 0; i < 20; ++i)
                 magpie::spawn(f(flag)).detach();
             co_await magpie::yield_now();
@@ -316,7 +322,8 @@ TEST_SUITE("scheduler.scheduling") {
         CHECK(test::ends(h));
     }
 
-    TEST_CASE("RT-SCHED-26 a worker stuck right after its sleep in the reactor does not freeze timers") {
+    TEST_CASE(
+        "RT-SCHED-26 a worker stuck right after its sleep in the reactor does not freeze timers") {
         const runtime rt = test::multi_thread(3).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};

@@ -80,7 +80,8 @@ TEST_SUITE("scheduler.shutdown") {
             }
             REQUIRE(eventually([&] { return started.load(); }));
             CHECK_FALSE(rt.shutdown_timeout(0s));
-            CHECK_FALSE(rt.shutdown_timeout(-1s) == false); // it is empty now: nothing is left to wait for
+            CHECK_FALSE(rt.shutdown_timeout(-1s) ==
+                        false); // it is empty now: nothing is left to wait for
             go = true;
             CHECK(test::ends(h));
         });
@@ -97,7 +98,8 @@ TEST_SUITE("scheduler.shutdown") {
         });
     }
 
-    TEST_CASE("SCOPE-17 the report lists each task and call that still runs, with the place of its spawn") {
+    TEST_CASE(
+        "SCOPE-17 the report lists each task and call that still runs, with the place of its spawn") {
         const test::captured_log log;
         runtime rt = test::multi_thread(2).name("ledger").build();
         std::atomic<int> started{0};
@@ -194,7 +196,8 @@ TEST_SUITE("scheduler.shutdown") {
         on_each_layout([](auto builder) {
             std::atomic<int> reports{0};
             const runtime rt = builder.on_unhandled(magpie::unhandled_policy::shutdown)
-                                   .on_unhandled_exception([&](const magpie::unhandled_exception&) { ++reports; })
+                                   .on_unhandled_exception(
+                                       [&](const magpie::unhandled_exception&) { ++reports; })
                                    .build();
             auto failing = []() -> task<> {
                 throw std::runtime_error("nobody hears this");
@@ -211,11 +214,13 @@ TEST_SUITE("scheduler.shutdown") {
         });
     }
 
-    TEST_CASE("RT-LIFE-10 RT-LOCAL-12 the policy report does not, nor does an exception that is received") {
+    TEST_CASE(
+        "RT-LIFE-10 RT-LOCAL-12 the policy report does not, nor does an exception that is received") {
         on_each_layout([](auto builder) {
             std::atomic<int> reports{0};
             const runtime rt =
-                builder.on_unhandled_exception([&](const magpie::unhandled_exception&) { ++reports; }).build();
+                builder.on_unhandled_exception([&](const magpie::unhandled_exception&) { ++reports; })
+                    .build();
             auto failing = []() -> task<> {
                 throw std::runtime_error("heard or not");
                 co_return;

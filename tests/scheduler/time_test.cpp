@@ -46,8 +46,8 @@ TEST_SUITE("scheduler.time") {
     TEST_CASE("TIME-CORE-28 TIME-CORE-02 a sleep ends on each layout, never early") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();
-            for (const clock::duration d : {clock::duration(1ns), clock::duration(300us), clock::duration(1ms),
-                                            clock::duration(7ms)}) {
+            for (const clock::duration d : {clock::duration(1ns), clock::duration(300us),
+                                            clock::duration(1ms), clock::duration(7ms)}) {
                 const auto took = rt.block_on(sleep_takes(d));
                 CHECK(took >= d);
             }
@@ -82,7 +82,8 @@ TEST_SUITE("scheduler.time") {
         });
     }
 
-    TEST_CASE("TIME-CORE-04 TIME-CORE-30 across each boundary of the wheel a sleep takes just its time") {
+    TEST_CASE(
+        "TIME-CORE-04 TIME-CORE-30 across each boundary of the wheel a sleep takes just its time") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             std::chrono::milliseconds boundary(1);
@@ -94,7 +95,8 @@ TEST_SUITE("scheduler.time") {
         });
     }
 
-    TEST_CASE("TIME-CORE-07 TIME-CORE-10 TIME-CORE-14 the longest times, beside a short one, overflow nothing") {
+    TEST_CASE("TIME-CORE-07 TIME-CORE-10 TIME-CORE-14 the longest times, beside a short one, overflow "
+              "nothing") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();
             auto main = []() -> task<bool> {
@@ -115,7 +117,7 @@ TEST_SUITE("scheduler.time") {
                 bool none_fired = true;
                 for (auto& h : far)
                     none_fired = none_fired && !h.is_finished();
-                co_return none_fired && got == 4;
+                co_return none_fired&& got == 4;
             };
             CHECK(rt.block_on(main()));
         });
@@ -161,7 +163,8 @@ TEST_SUITE("scheduler.time") {
         });
     }
 
-    TEST_CASE("TIME-CORE-05 TIME-CORE-29 a reset by another branch takes effect while the timer waits") {
+    TEST_CASE(
+        "TIME-CORE-05 TIME-CORE-29 a reset by another branch takes effect while the timer waits") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             auto main = []() -> task<bool> {
@@ -176,7 +179,7 @@ TEST_SUITE("scheduler.time") {
                 right = right && clock::now() == start + 20ms;
                 t.reset(start); // into the past
                 co_await t;
-                co_return right && clock::now() == start + 20ms && t.is_elapsed();
+                co_return right&& clock::now() == start + 20ms && t.is_elapsed();
             };
             CHECK(rt.block_on(main()));
         });
@@ -197,7 +200,8 @@ TEST_SUITE("scheduler.time") {
         });
     }
 
-    TEST_CASE("TIME-CORE-11 TIME-CORE-12 TIME-CORE-13 timeout on a runtime: in time, too late, and both at once") {
+    TEST_CASE("TIME-CORE-11 TIME-CORE-12 TIME-CORE-13 timeout on a runtime: in time, too late, and "
+              "both at once") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             auto value_after = [](clock::duration d) -> task<int> {
@@ -218,7 +222,8 @@ TEST_SUITE("scheduler.time") {
         });
     }
 
-    TEST_CASE("TIME-CORE-15 TIME-CORE-28 a loop that is always ready runs out of time on the steady clock") {
+    TEST_CASE(
+        "TIME-CORE-15 TIME-CORE-28 a loop that is always ready runs out of time on the steady clock") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();
             auto busy = []() -> task<> {
@@ -273,7 +278,8 @@ TEST_SUITE("scheduler.time") {
                 for (int i = 0; i < test::scaled(500) + 40; ++i) {
                     auto h = rt.spawn(sleep());
                     if (i % 2 == 0)
-                        static_cast<void>(test::eventually([&] { return h.is_finished() || i % 4 == 0; }));
+                        static_cast<void>(
+                            test::eventually([&] { return h.is_finished() || i % 4 == 0; }));
                     h.abort();
                     CHECK(test::ends(h));
                 }

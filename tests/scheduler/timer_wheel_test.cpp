@@ -80,9 +80,11 @@ TEST_SUITE("scheduler.timer_wheel") {
         CHECK(first->next->next->next == &e[0]);
     }
 
-    TEST_CASE("TIME-CORE-30 TIME-CORE-04 around each level's boundary an entry comes at its tick, not before, not after") {
+    TEST_CASE("TIME-CORE-30 TIME-CORE-04 around each level's boundary an entry comes at its tick, not "
+              "before, not after") {
         for (unsigned level = 0; level < 6; ++level) {
-            for (const std::uint64_t base : {level_size(level), 63 * level_size(level), 64 * level_size(level)}) {
+            for (const std::uint64_t base :
+                 {level_size(level), 63 * level_size(level), 64 * level_size(level)}) {
                 for (const std::int64_t off : {-1, 0, 1}) {
                     const std::uint64_t at = base + static_cast<std::uint64_t>(off);
                     if (at == 0)

@@ -5,9 +5,11 @@
 #include <magpie/core/timeout.hpp>
 
 #include <test/both.hpp>
+#include <test/eventually.hpp>
 #include <test/limits.hpp>
 #include <test/permits.hpp>
 #include <test/shared_executor.hpp>
+#include <test/trace.hpp>
 
 #include <doctest/doctest.h>
 
@@ -24,19 +26,13 @@
 using namespace std::chrono_literals;
 using magpie::join_handle;
 using magpie::task;
+using test::counted;
+using test::ends_cancelled;
 using test::permits;
 using test::shared_executor;
 using test::workers;
 
 namespace {
-
-/// Counts the objects alive, on all threads.
-struct counted {
-    static inline std::atomic<int> alive{0};
-    counted() noexcept { alive.fetch_add(1, std::memory_order_relaxed); }
-    counted(counted&&) noexcept { alive.fetch_add(1, std::memory_order_relaxed); }
-    ~counted() { alive.fetch_sub(1, std::memory_order_relaxed); }
-};
 
 /// Lets a short time pass, another one each time.
 void pass_time(std::minstd_rand& random) {
@@ -60,15 +56,6 @@ task<> consume(permits& from, std::atomic<int>& taken, counted) {
         co_await once(from, counted());
         taken.fetch_add(1, std::memory_order_relaxed);
     }
-}
-
-bool ends_cancelled(join_handle<>& h) {
-    try {
-        h.blocking_join();
-    } catch (const magpie::task_cancelled&) {
-        return true;
-    }
-    return false;
 }
 
 } // namespace

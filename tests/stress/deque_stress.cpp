@@ -26,7 +26,9 @@ void one_worker_and_thieves(int thieves, std::size_t count, unsigned seed) {
     CAPTURE(seed);
     bare_strands strands(count);
     std::vector<std::atomic<int>> seen(count);
-    const auto see = [&](strand* s) { seen[bare_strand::number_of(*s)].fetch_add(1, std::memory_order_relaxed); };
+    const auto see = [&](strand* s) {
+        seen[bare_strand::number_of(*s)].fetch_add(1, std::memory_order_relaxed);
+    };
     local_queue<Capacity> queue;
     std::atomic<bool> over{false};
     std::vector<std::thread> threads;

@@ -5,12 +5,13 @@
 #include <test/limits.hpp>
 #include <test/permits.hpp>
 #include <test/shared_executor.hpp>
+#include <test/trace.hpp>
+#include <test/unhandled_log.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -19,44 +20,13 @@
 
 using magpie::join_handle;
 using magpie::task;
+using test::counted;
 using test::permits;
 using test::shared_executor;
+using test::unhandled_log;
 using test::workers;
 
 namespace {
-
-/// Counts the objects alive, on all threads.
-struct counted {
-    static inline std::atomic<int> alive{0};
-    explicit counted(int v = 0) noexcept : value(v) { alive.fetch_add(1, std::memory_order_relaxed); }
-    counted(counted&& other) noexcept : value(other.value) {
-        alive.fetch_add(1, std::memory_order_relaxed);
-    }
-    ~counted() { alive.fetch_sub(1, std::memory_order_relaxed); }
-    int value;
-};
-
-/// Counts the unhandled exceptions of an executor's tasks, on all threads.
-class unhandled_count {
-public:
-    explicit unhandled_count(const magpie::executor& e)
-        : executor_(e), sink_(std::make_shared<sink>()) {
-        magpie::detail::add_unhandled_sink(e, sink_);
-    }
-    unhandled_count(const unhandled_count&) = delete;
-    ~unhandled_count() { magpie::detail::remove_unhandled_sink(executor_); }
-    int count() const { return sink_->count.load(std::memory_order_relaxed); }
-
-private:
-    struct sink final : magpie::detail::unhandled_sink {
-        void report(const magpie::unhandled_exception&) noexcept override {
-            count.fetch_add(1, std::memory_order_relaxed);
-        }
-        std::atomic<int> count{0};
-    };
-    const magpie::executor& executor_;
-    std::shared_ptr<sink> sink_;
-};
 
 task<counted> number(int n) {
     if (n % 3 == 0)
@@ -135,7 +105,7 @@ TEST_SUITE("stress.join") {
         int reported = 0;
         {
             shared_executor ex;
-            const unhandled_count unhandled(ex);
+            const unhandled_log unhandled(ex);
             {
                 const workers turns(ex, 2);
                 std::minstd_rand random(seed);
@@ -177,7 +147,7 @@ TEST_SUITE("stress.join") {
                 while (ex.live() > 0)
                     std::this_thread::yield();
             }
-            reported = unhandled.count();
+            reported = static_cast<int>(unhandled.count());
         }
         CHECK(received + reported == thrown);
         CHECK(counted::alive == 0);

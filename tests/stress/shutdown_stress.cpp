@@ -109,7 +109,8 @@ TEST_SUITE("stress.shutdown") {
         }
     }
 
-    TEST_CASE("TASK-BLOCK-12 blocking calls that are spawned as the pool closes: each runs or is cancelled") {
+    TEST_CASE(
+        "TASK-BLOCK-12 blocking calls that are spawned as the pool closes: each runs or is cancelled") {
         for (int round = 0; round < test::scaled(200) + 2; ++round) {
             counted::alive = 0;
             std::atomic<int> ran{0};
@@ -137,8 +138,7 @@ TEST_SUITE("stress.shutdown") {
                 try {
                     h.blocking_join();
                     ++values;
-                } catch (const magpie::task_cancelled&) {
-                }
+                } catch (const magpie::task_cancelled&) {}
             }
             CHECK(values == ran);
             CHECK(counted::alive == 0);

@@ -24,12 +24,12 @@ constexpr scenario::bounds two_workers{.preemptions = 2, .full = 3, .which = tim
 
 enum class flaw : unsigned char {
     none,
-    notifies_first,      // the idle word is read before the work is visible
+    notifies_first,       // the idle word is read before the work is visible
     looks_before_it_lies, // the queues are read before the worker is out of the idle word
     never_looks_again,
     leaves_without_look, // a searcher that has found work does not look for more
     looks_before_it_leaves,
-    stays_registered,    // a sleeper that got up by itself is not taken out of the idle set
+    stays_registered, // a sleeper that got up by itself is not taken out of the idle set
     forgets_its_ring,
     keeps_a_batch, // who takes several from the shared queue wakes nobody for the rest
 };
@@ -146,8 +146,7 @@ private:
         idle_.sleep(index, w.searching, [] {});
         w.searching = true;
         if (!work)
-            while (!sleep(w)) {
-            }
+            while (!sleep(w)) {}
         if (Flaw != flaw::stays_registered)
             idle_.get_up(index);
     }

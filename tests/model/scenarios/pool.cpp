@@ -57,7 +57,8 @@ mistake never_leaves(keep_alive, "a thread that ends is not counted",
 mistake leaves_unheard(keep_alive, "a thread that ends wakes nobody",
                        {"blocking_pool::leave", "futex wake", how::left_out});
 
-scenario hand_over("pool.hand_over", {.preemptions = 3, .full = 4, .which = timeouts::none}, &submit_and_close);
+scenario hand_over("pool.hand_over", {.preemptions = 3, .full = 4, .which = timeouts::none},
+                   &submit_and_close);
 
 mistake not_told(hand_over, "an idle thread is not told of its call",
                  {"blocking_pool::submit", "store", how::left_out});

@@ -271,14 +271,12 @@ scenario injection("queue.injector", [] {
         take(2);
     });
     run();
-    while (take(1) > 0) {
-    }
+    while (take(1) > 0) {}
     check(injected.size() == 0, "it counts what is in it");
     strands.check_all_run();
 });
 
-mistake no_count(injection, "what is taken is not counted",
-                 {"injector::pop", "modify", how::left_out});
+mistake no_count(injection, "what is taken is not counted", {"injector::pop", "modify", how::left_out});
 mistake no_count_either(injection, "what is pushed is not counted",
                         {"injector::push", "modify", how::left_out});
 

@@ -41,7 +41,9 @@ public:
     }
     magpie::strand& operator[](std::size_t i) { return all_[i]; }
 
-    static int number_of(const magpie::strand& s) { return static_cast<const numbered_strand&>(s).number; }
+    static int number_of(const magpie::strand& s) {
+        return static_cast<const numbered_strand&>(s).number;
+    }
 
     static void run(magpie::strand* s) {
         if (s != nullptr)

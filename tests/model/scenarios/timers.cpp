@@ -79,7 +79,8 @@ class timed_executor final : public executor {
 public:
     /// What a clock does: it waits until so many timers have been armed, and then lets time go on.
     void await_armed(int count) {
-        magpie_model::step_when([&] { return armed_ >= count || is_over(); }, "wait for timers", nullptr);
+        magpie_model::step_when([&] { return armed_ >= count || is_over(); }, "wait for timers",
+                                nullptr);
     }
     void fire(std::uint64_t now) { timers_.fire(now); }
     std::uint64_t next() const { return timers_.next(); }
@@ -169,6 +170,7 @@ scenario driver("timers.driver", [] {
     o.seed = 1;
     const auto core = std::make_shared<runtime_core>(std::move(o), std::source_location::current());
     timer_entry entry;
+    core->idle.sleep(0, false, [] {}); // with somebody awake it would sleep for a millisecond at most
     check(core->try_lock_driver(), "nobody is in the driver");
     // A sleep with a limit ends when nothing else can run. One without has to be ended by arm().
     thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });

@@ -127,8 +127,8 @@ auto submit_blocking(executor& e, F&& f, std::source_location where) {
 /// Runs `f` on a thread for blocking calls: files, other people's locks, long computations.
 ///
 /// At most `max_blocking_threads` run at once; what is beyond that waits in order. `f` may take a
-/// `std::stop_token`: `abort()` on the handle, or dropping what owns it, asks it to stop. An abort
-/// before it starts means that it never does; without a token, one that runs cannot be stopped.
+/// `std::stop_token`: `abort()` on the handle asks it to stop. An abort before it starts means that
+/// it never does; without a token, one that runs cannot be stopped. Dropping the handle lets it run.
 ///
 /// @return the handle; its value is what `f` returns, its exception what `f` throws
 /// @throws std::logic_error outside of a runtime; std::system_error without any thread

@@ -12,7 +12,9 @@
 #include <memory>
 #include <optional>
 #include <source_location>
+#include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace magpie {
@@ -72,8 +74,13 @@ public:
                          std::source_location where = std::source_location::current()) const {
         return detail::spawn_on(detail::executor_of(*core_), std::move(t), where, std::move(name));
     }
+    template <class F>
+        requires task_callable<F>
+    auto spawn(F&& f, std::source_location where = std::source_location::current()) const {
+        return spawn(detail::own_and_run<std::decay_t<F>>(std::forward<F>(f)), where);
+    }
     template <class F, class... Args>
-        requires task_callable<F, Args...>
+        requires(sizeof...(Args) > 0) && task_callable<F, Args...>
     auto spawn(F&& f, Args&&... args) const {
         return spawn(detail::own_and_run<std::decay_t<F>, std::decay_t<Args>...>(
             std::forward<F>(f), std::forward<Args>(args)...));
@@ -133,13 +140,25 @@ public:
 
     runtime_handle handle() const noexcept { return handle_; }
 
-    template <class... Args>
-    auto spawn(Args&&... args) const {
-        return handle_.spawn(std::forward<Args>(args)...);
-    }
+    // As runtime_handle's.
     template <class T>
     join_handle<T> spawn(task<T> t, std::source_location where = std::source_location::current()) const {
         return handle_.spawn(std::move(t), where);
+    }
+    template <class T>
+    join_handle<T> spawn(std::string name, task<T> t,
+                         std::source_location where = std::source_location::current()) const {
+        return handle_.spawn(std::move(name), std::move(t), where);
+    }
+    template <class F>
+        requires task_callable<F>
+    auto spawn(F&& f, std::source_location where = std::source_location::current()) const {
+        return handle_.spawn(std::forward<F>(f), where);
+    }
+    template <class F, class... Args>
+        requires(sizeof...(Args) > 0) && task_callable<F, Args...>
+    auto spawn(F&& f, Args&&... args) const {
+        return handle_.spawn(std::forward<F>(f), std::forward<Args>(args)...);
     }
     template <class T>
     T block_on(task<T> t, std::source_location where = std::source_location::current()) const {

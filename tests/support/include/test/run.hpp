@@ -2,8 +2,10 @@
 
 #include <test/manual_executor.hpp>
 
+#include <exception>
 #include <source_location>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace test {
@@ -24,6 +26,21 @@ template <class T>
 T run(magpie::task<T> t, std::source_location where = std::source_location::current()) {
     manual_executor ex;
     return run(ex, std::move(t), where);
+}
+
+/// Says what came of a task.
+template <class T>
+std::string outcome_of(magpie::join_handle<T>& h) {
+    if (!h.is_finished())
+        return "it has not ended";
+    try {
+        h.blocking_join();
+    } catch (const magpie::task_cancelled&) {
+        return "cancelled";
+    } catch (const std::exception& e) {
+        return e.what();
+    }
+    return "a value";
 }
 
 } // namespace test

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -54,18 +55,21 @@ private:
     const char* what_;
 };
 
-/// Counts the objects alive: below zero one was destroyed twice, above zero one never.
+/// Counts the objects alive, on all threads: below zero one was destroyed twice, above zero one never.
 class counted {
 public:
-    static inline int alive = 0;
+    static inline std::atomic<int> alive{0};
 
-    explicit counted(int v = 0) noexcept : value(v) { ++alive; }
-    counted(counted&& other) noexcept : value(other.value) { ++alive; }
-    counted(const counted& other) noexcept : value(other.value) { ++alive; }
+    explicit counted(int v = 0) noexcept : value(v) { add(1); }
+    counted(counted&& other) noexcept : value(other.value) { add(1); }
+    counted(const counted& other) noexcept : value(other.value) { add(1); }
     counted& operator=(const counted&) = default;
-    ~counted() { --alive; }
+    ~counted() { add(-1); }
 
     int value;
+
+private:
+    static void add(int n) noexcept { alive.fetch_add(n, std::memory_order_relaxed); } // orders nothing
 };
 
 } // namespace test

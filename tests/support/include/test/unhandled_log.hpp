@@ -2,14 +2,17 @@
 
 #include <magpie/core/unhandled.hpp>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <source_location>
 #include <string>
 #include <vector>
 
 namespace test {
 
-/// Receives the unhandled exceptions of an executor's tasks for as long as it lives.
+/// Receives the unhandled exceptions of an executor's tasks, on all threads, for as long as it lives.
 class unhandled_log {
 public:
     struct report {
@@ -25,15 +28,20 @@ public:
     unhandled_log(const unhandled_log&) = delete;
     ~unhandled_log() { magpie::detail::remove_unhandled_sink(executor_); }
 
-    const std::vector<report>& reports() const { return sink_->reports; }
-    std::size_t count() const { return sink_->reports.size(); }
+    std::vector<report> reports() const {
+        const std::lock_guard guard(sink_->lock);
+        return sink_->reports;
+    }
+    std::size_t count() const { return reports().size(); }
 
 private:
     struct sink final : magpie::detail::unhandled_sink {
         void report(const magpie::unhandled_exception& e) noexcept override {
+            const std::lock_guard guard(lock);
             reports.push_back(
                 {std::string(magpie::describe(e.error)), e.task_id, std::string(e.task_name), e.where});
         }
+        std::mutex lock;
         std::vector<unhandled_log::report> reports;
     };
 
