@@ -36,9 +36,8 @@ void cell::retain() noexcept {
 void cell::release() noexcept {
     // Acquire: the last one to leave sees what the others did before they left; they released.
     // Who holds the only reference needs no read-modify-write: nobody else can make another.
-    const bool last =
-        (references_.load(std::memory_order_acquire) & ~aborted_bit) == 1 ||
-        (references_.fetch_sub(1, std::memory_order_acq_rel) & ~aborted_bit) == 1;
+    const bool last = (references_.load(std::memory_order_acquire) & ~aborted_bit) == 1 ||
+                      (references_.fetch_sub(1, std::memory_order_acq_rel) & ~aborted_bit) == 1;
     if (last) {
         drop_result_contained();
         delete this;
@@ -70,8 +69,7 @@ cell::join_state cell::joined() const noexcept {
 cell::join_state cell::wait(leaf& l) noexcept {
     void* word = nullptr;
     // Success: (L). Failure: (E), the task has ended meanwhile.
-    if (join_.compare_exchange_strong(word, &l, std::memory_order_release,
-                                      std::memory_order_acquire))
+    if (join_.compare_exchange_strong(word, &l, std::memory_order_release, std::memory_order_acquire))
         return join_state::pending;
     if (word == done())
         return join_state::done;

@@ -49,7 +49,9 @@ namespace detail {
 void fatal(const char* sentence, const char* file, int line) noexcept {
     char text[512];
     const int n = std::snprintf(text, sizeof text, "%s:%d: %s", file, line, sentence);
-    log(log_level::critical, std::string_view(text, n > 0 ? std::min<std::size_t>(static_cast<std::size_t>(n), sizeof text - 1) : 0));
+    log(log_level::critical,
+        std::string_view(
+            text, n > 0 ? std::min<std::size_t>(static_cast<std::size_t>(n), sizeof text - 1) : 0));
     std::abort();
 }
 

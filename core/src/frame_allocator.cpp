@@ -204,9 +204,10 @@ public:
 private:
     block* take_block(std::size_t cls) {
         if (partial_ == nullptr)
-            link(::new (chunks().take()) chunk{nullptr, nullptr, nullptr, 0, 0,
-                                               static_cast<std::uint32_t>((chunk_bytes - sizeof(chunk)) / bytes_of(cls)),
-                                               static_cast<std::uint32_t>(cls)});
+            link(::new (chunks().take())
+                     chunk{nullptr, nullptr, nullptr, 0, 0,
+                           static_cast<std::uint32_t>((chunk_bytes - sizeof(chunk)) / bytes_of(cls)),
+                           static_cast<std::uint32_t>(cls)});
         chunk& c = *partial_;
         block* b = c.free;
         if (b != nullptr)
@@ -264,7 +265,7 @@ depot& depot_of(std::size_t cls) noexcept {
 
 struct magazines {
     block* current = nullptr;
-    block* spare = nullptr; // full, or null
+    block* spare = nullptr;  // full, or null
     std::uint32_t count = 0; // of current
     std::uint32_t room = 0;  // how many current may hold; 0 before the first use and after the last
 };
@@ -373,7 +374,8 @@ void trim_frames() noexcept {
 std::size_t cached_frame_bytes() noexcept {
     std::size_t sum = 0;
     for (std::size_t cls = 0; cls < class_count; ++cls)
-        sum += bytes_of(cls) * (mine.of[cls].count + (mine.of[cls].spare != nullptr ? magazine_size(cls) : 0));
+        sum += bytes_of(cls) *
+               (mine.of[cls].count + (mine.of[cls].spare != nullptr ? magazine_size(cls) : 0));
     return sum;
 }
 

@@ -75,7 +75,8 @@ void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>&
     };
     try {
         // std::thread takes no stack size; the attribute's default is what it reads.
-        auto run = [begin = start{this, self, keep}, name = options_.thread_name + "-" + std::to_string(names_++)] {
+        auto run = [begin = start{this, self, keep},
+                    name = options_.thread_name + "-" + std::to_string(names_++)] {
             ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
             begin.pool->loop(begin.self);
         };

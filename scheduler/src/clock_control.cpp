@@ -12,9 +12,11 @@ namespace {
 detail::runtime_core* core_of(executor& e) noexcept { return dynamic_cast<detail::runtime_core*>(&e); }
 
 detail::runtime_core& core_here() {
-    detail::runtime_core* const core = core_of(detail::current_executor(std::source_location::current()));
+    detail::runtime_core* const core = core_of(
+        detail::current_executor(std::source_location::current()));
     if (core == nullptr)
-        detail::throw_usage_error("this task's executor is no magpie::runtime: it has no clock to pause");
+        detail::throw_usage_error(
+            "this task's executor is no magpie::runtime: it has no clock to pause");
     return *core;
 }
 

@@ -51,7 +51,8 @@ double by_cgroup() {
         const std::string controllers = line.substr(first + 1, second - first - 1);
         if (!controllers.empty() && controllers.find("cpu") == std::string::npos)
             continue;
-        const std::string root = controllers.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
+        const std::string root = controllers.empty() ? "/sys/fs/cgroup"
+                                                     : "/sys/fs/cgroup/" + controllers;
         for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
             const double quota = quota_of(root + path);
             if (quota > 0 && (least <= 0 || quota < least))
@@ -69,7 +70,8 @@ std::size_t usable_cpus() noexcept {
     try {
         const std::size_t cpus = by_affinity();
         const double quota = by_cgroup();
-        return quota > 0 ? std::min(cpus, static_cast<std::size_t>(std::max(1.0, std::ceil(quota)))) : cpus;
+        return quota > 0 ? std::min(cpus, static_cast<std::size_t>(std::max(1.0, std::ceil(quota))))
+                         : cpus;
     } catch (...) { // no memory to read a file with: one worker then
         return 1;
     }

@@ -4,7 +4,8 @@
 
 namespace magpie {
 
-interval::interval(clock::duration period, missed_tick policy) : interval(clock::now(), period, policy) {}
+interval::interval(clock::duration period, missed_tick policy)
+    : interval(clock::now(), period, policy) {}
 
 interval::interval(clock::time_point start, clock::duration period, missed_tick policy)
     : next_(start), period_(period), policy_(policy) {

@@ -17,8 +17,7 @@ public:
         // Acquire in either case: pairs with notify(); what was made visible before is seen.
         // Release: the notifier sees what this worker did before it lay down.
         if (state_.word.compare_exchange_strong(expected, static_cast<std::uint32_t>(place),
-                                                std::memory_order_acq_rel,
-                                                std::memory_order_acquire))
+                                                std::memory_order_acq_rel, std::memory_order_acquire))
             return true;
         state_.word.store(awake, std::memory_order_relaxed); // only the worker itself follows
         return false;
@@ -26,7 +25,8 @@ public:
 
     /// Sleeps after announce(on_futex) until notified or `deadline`.
     void sleep(futex::time_point deadline) noexcept {
-        while (state_.word.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(where::on_futex))
+        while (state_.word.load(std::memory_order_relaxed) ==
+               static_cast<std::uint32_t>(where::on_futex))
             if (!state_.wait_until(static_cast<std::uint32_t>(where::on_futex), deadline))
                 return;
     }
@@ -38,8 +38,8 @@ public:
 
     /// Notifies the worker; gives where it slept, for the caller to wake it there, or 0.
     std::uint32_t notify() noexcept {
-        const std::uint32_t before =
-            state_.word.exchange(notified, std::memory_order_acq_rel); // pairs as above
+        const std::uint32_t before = state_.word.exchange(notified,
+                                                          std::memory_order_acq_rel); // pairs as above
         if (before == static_cast<std::uint32_t>(where::on_futex))
             futex::wake(&state_, 1);
         return before;

@@ -78,7 +78,7 @@ public:
     /// The oldest of those behind the newest `left`; null if there is none.
     strand* steal(std::uint32_t left) noexcept {
         const std::uint32_t bottom = bottom_.load(std::memory_order_relaxed); // hints: what counts
-        const std::uint32_t n = size();                                      // is the exchange
+        const std::uint32_t n = size();                                       // is the exchange
         for (std::uint32_t i = 0; i + left < n && i < capacity; ++i)
             if (strand* const s = take(place(bottom + i)))
                 return s;

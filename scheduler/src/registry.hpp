@@ -39,7 +39,8 @@ public:
     void remove(cell& c) noexcept {
         part& p = part_of(c);
         const lock_guard guard(p.lock);
-        (c.registry_previous != nullptr ? c.registry_previous->registry_next : p.first) = c.registry_next;
+        (c.registry_previous != nullptr ? c.registry_previous->registry_next
+                                        : p.first) = c.registry_next;
         if (c.registry_next != nullptr)
             c.registry_next->registry_previous = c.registry_previous;
     }

@@ -122,8 +122,9 @@ bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
     const auto now = std::chrono::steady_clock::now();
     const auto room = std::chrono::steady_clock::time_point::max() - now;
     const bool in_task = detail::this_thread().turn != nullptr;
-    const bool ended = !in_task && core.shutdown(limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
-                                                               : std::chrono::steady_clock::time_point::max());
+    const bool ended = !in_task &&
+                       core.shutdown(limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
+                                                  : std::chrono::steady_clock::time_point::max());
     if (!ended) {
         core.close();
         if (!in_task)

@@ -22,7 +22,8 @@ public:
         const std::int64_t at = paused_at_.load(std::memory_order_acquire);
         if (at != running)
             return clock::time_point(clock::duration(at));
-        return clock::time_point::clock::now() - clock::duration(shift_.load(std::memory_order_relaxed));
+        return clock::time_point::clock::now() -
+               clock::duration(shift_.load(std::memory_order_relaxed));
     }
 
     bool paused() const noexcept { return paused_at_.load(std::memory_order_acquire) != running; }
@@ -51,13 +52,17 @@ public:
     /// The last tick at or before now.
     std::uint64_t tick_now() const noexcept {
         const auto since = now() - origin_;
-        return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(since).count());
+        return static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::milliseconds>(since).count());
     }
     /// When a tick begins.
     clock::time_point time_of(std::uint64_t tick) const noexcept {
-        constexpr auto last = std::chrono::duration_cast<std::chrono::milliseconds>(clock::time_point::max().time_since_epoch());
+        constexpr auto last = std::chrono::duration_cast<std::chrono::milliseconds>(
+            clock::time_point::max().time_since_epoch());
         const auto room = static_cast<std::uint64_t>(
-            (last - std::chrono::duration_cast<std::chrono::milliseconds>(origin_.time_since_epoch())).count() - 1);
+            (last - std::chrono::duration_cast<std::chrono::milliseconds>(origin_.time_since_epoch()))
+                .count() -
+            1);
         return tick >= room ? clock::time_point::max() : origin_ + std::chrono::milliseconds(tick);
     }
     /// The same for the kernel, which knows nothing of a clock that was paused once.

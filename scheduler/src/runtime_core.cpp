@@ -45,9 +45,9 @@ public:
             hook_(x);
         } else {
             const std::string name = x.task_name.empty() ? "" : " \"" + std::string(x.task_name) + "\"";
-            log(log_level::error, "task " + std::to_string(x.task_id) + name + ", spawned at " +
-                                      place(x.where) + ", failed and nobody received it: " +
-                                      std::string(describe(x.error)));
+            log(log_level::error,
+                "task " + std::to_string(x.task_id) + name + ", spawned at " + place(x.where) +
+                    ", failed and nobody received it: " + std::string(describe(x.error)));
         }
         if (on_report)
             on_report();
@@ -87,7 +87,9 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
       sink_(std::make_shared<sink>(options.on_unhandled_exception)) {
     install_spdlog();
     const std::size_t n = is_multi() ? options.worker_threads : 1;
-    std::uint64_t seed = options.seed ? *options.seed : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
+    std::uint64_t seed = options.seed
+                             ? *options.seed
+                             : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
     for (std::size_t i = 0; i < n; ++i)
         workers.push_back(std::make_unique<worker>(*this, i, seed += 0x9E3779B97F4A7C15ULL));
     pool.on_idle = [this] {
@@ -253,7 +255,8 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
         if (stuck >= options.stuck_limit && !std::exchange(w->reported, true))
             report += describe_task(task, w->running_where()) + " has kept worker " +
                       std::to_string(w->index()) + " for more than " +
-                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(stuck).count()) +
+                      std::to_string(
+                          std::chrono::duration_cast<std::chrono::milliseconds>(stuck).count()) +
                       " ms without suspending: use spawn_blocking or co_await consume_budget()";
     }
     watching_.unlock();
@@ -326,7 +329,8 @@ void runtime_core::arm(timer_entry& e, clock::time_point deadline) noexcept {
 }
 
 cancel_answer runtime_core::disarm(timer_entry& e) noexcept {
-    return static_cast<worker_timers*>(e.wheel)->disarm(e) ? cancel_answer::quiet : cancel_answer::coming;
+    return static_cast<worker_timers*>(e.wheel)->disarm(e) ? cancel_answer::quiet
+                                                           : cancel_answer::coming;
 }
 
 std::uint64_t runtime_core::next_timer() const noexcept {
@@ -488,17 +492,20 @@ void runtime_core::abandon() noexcept {
 }
 
 void runtime_core::report_leftovers() const {
-    std::string text = "shutdown" + (options.name.empty() ? "" : " of runtime \"" + options.name + "\"") +
+    std::string text = "shutdown" +
+                       (options.name.empty() ? "" : " of runtime \"" + options.name + "\"") +
                        ": still running:";
     std::vector<std::uint64_t> named;
     for (const auto& w : workers)
         if (const std::uint64_t task = w->running_id())
-            text += "\n  " + describe_task(task, w->running_where()) + " runs on worker " + std::to_string(w->index()),
+            text += "\n  " + describe_task(task, w->running_where()) + " runs on worker " +
+                    std::to_string(w->index()),
                 named.push_back(task);
     tasks.for_each([&](const cell& c) {
         if (std::find(named.begin(), named.end(), c.id) == named.end())
             text += "\n  task " + std::to_string(c.id) +
-                    (c.name().empty() ? "" : " \"" + std::string(c.name()) + "\"") + ", spawned at " + place(c.where());
+                    (c.name().empty() ? "" : " \"" + std::string(c.name()) + "\"") + ", spawned at " +
+                    place(c.where());
     });
     for (const std::string& call : pool.running())
         text += "\n  " + call;

@@ -55,8 +55,8 @@ public:
     bool work_anywhere() const noexcept;
     strand* look_after_others(worker& by) noexcept; ///< what waits behind a stuck task, or null
     bool is_multi() const noexcept { return options.layout == layout::multi_thread; }
-    void notify_one() noexcept;  ///< there is new work
-    void notify_any() noexcept;  ///< somebody has to look at something
+    void notify_one() noexcept; ///< there is new work
+    void notify_any() noexcept; ///< somebody has to look at something
     void notify_all() noexcept;
     void unpark(std::size_t worker) noexcept;
     bool timers_due() const noexcept;

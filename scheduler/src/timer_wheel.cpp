@@ -61,7 +61,8 @@ std::uint64_t timer_wheel::next_tick() const noexcept {
         const auto now_digit = static_cast<unsigned>(elapsed_ >> shift) & (slots - 1);
         // Slots behind the present digit belong to the next round; the present one is empty
         // (below the top level, where it may hold what is a whole round away).
-        const std::uint64_t turned = std::rotr(levels_[n].occupied, static_cast<int>((now_digit + 1) % slots));
+        const std::uint64_t turned = std::rotr(levels_[n].occupied,
+                                               static_cast<int>((now_digit + 1) % slots));
         const auto ahead = static_cast<std::uint64_t>(std::countr_zero(turned)) + 1;
         const std::uint64_t at = ((elapsed_ >> shift) + ahead) << shift;
         soonest = std::min(soonest, at);

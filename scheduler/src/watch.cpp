@@ -44,7 +44,8 @@ void watch_timer::sleep(clock::time_point limit) noexcept {
     timespec wait{};
     timespec* how_long = nullptr;
     if (limit != clock::time_point::max()) {
-        const auto left = std::max<std::chrono::nanoseconds>(limit - clock::now(), std::chrono::nanoseconds(0));
+        const auto left = std::max<std::chrono::nanoseconds>(limit - clock::now(),
+                                                             std::chrono::nanoseconds(0));
         wait.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
         wait.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
         how_long = &wait;
@@ -73,14 +74,16 @@ void watch_timer::set() noexcept {
         return;
     const clock::rep now = clock::now().time_since_epoch().count();
     const clock::rep before = set_at_.exchange(now, std::memory_order_relaxed);
-    frequent_.store(clock::duration(now - before) < std::chrono::milliseconds(5), std::memory_order_relaxed);
+    frequent_.store(clock::duration(now - before) < std::chrono::milliseconds(5),
+                    std::memory_order_relaxed);
     arm(std::chrono::milliseconds(1));
 }
 
 void watch_timer::unset() noexcept {
     // Left set, it costs one waking in this millisecond: less than two system calls each time,
     // when the runtime gets up often.
-    if (timer_ == -1 || !set_.load(std::memory_order_seq_cst) || frequent_.load(std::memory_order_relaxed))
+    if (timer_ == -1 || !set_.load(std::memory_order_seq_cst) ||
+        frequent_.load(std::memory_order_relaxed))
         return;
     arm(std::chrono::nanoseconds(0));
     set_.store(false, std::memory_order_seq_cst);

@@ -47,8 +47,8 @@ private:
     int event_ = -1; // an eventfd, for wake(): setting the timer anew would take back its going off
     atomic<bool> occupied_{false};
     atomic<bool> set_{false};
-    atomic<clock::rep> set_at_{0};  // when it was set last; a heuristic, as the next
-    atomic<bool> frequent_{false};  // it was set shortly after the last time: leave it set
+    atomic<clock::rep> set_at_{0}; // when it was set last; a heuristic, as the next
+    atomic<bool> frequent_{false}; // it was set shortly after the last time: leave it set
 };
 
 } // namespace magpie::detail

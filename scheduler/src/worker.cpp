@@ -22,15 +22,17 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr std::uint32_t recent_limit = 16; // how often in a row the newest goes before the queue
-constexpr auto watch_interval = 1ms;      // how often one looks while others run
+constexpr auto watch_interval = 1ms;       // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
 
 /// What a thread is set to while it runs a worker.
 class thread_settings {
 public:
-    thread_settings(const std::vector<std::size_t>& cpus, std::size_t index) noexcept : bound_(!cpus.empty()) {
-        ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0); // a microsecond: 50 by default, added to each sleep
+    thread_settings(const std::vector<std::size_t>& cpus, std::size_t index) noexcept
+        : bound_(!cpus.empty()) {
+        ::prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0,
+                0); // a microsecond: 50 by default, added to each sleep
         if (!bound_)
             return;
         ::pthread_getaffinity_np(::pthread_self(), sizeof before_, &before_);
@@ -100,8 +102,8 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
             // seq_cst: a waiter counts itself in and then looks at its root's end (R35).
             if (core_.seat_waiters.load(std::memory_order_seq_cst) > 0)
                 core_.seat_changed_now();
-        } else if (deadline != futex::time_point::max() && futex::time_point::clock::now() >= deadline &&
-                   !core_.stop_if_all_ended()) {
+        } else if (deadline != futex::time_point::max() &&
+                   futex::time_point::clock::now() >= deadline && !core_.stop_if_all_ended()) {
             break;
         } else {
             wake_by_ = deadline;
@@ -161,8 +163,8 @@ strand* worker::share_from_injector() noexcept {
     if (waiting == 0)
         return nullptr;
     std::size_t taken = 0;
-    strand* const s =
-        core_.injected.pop(std::min(waiting / core_.workers.size() + 1, ring_.capacity / 2), taken);
+    strand* const s = core_.injected.pop(
+        std::min(waiting / core_.workers.size() + 1, ring_.capacity / 2), taken);
     if (s == nullptr)
         return nullptr;
     strand* rest = s->queue_next;
@@ -317,8 +319,7 @@ void worker::park() noexcept {
     trimmed_ = false;
     core_.idle.sleep(index_, searching_, [this] { core_.watch.unset(); });
     searching_ = true; // whichever way it gets up, it gets up as a searcher
-    while (!sleep()) {
-    }
+    while (!sleep()) {}
     core_.idle.get_up(index_); // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
     core_.ensure_watched(); // somebody is up: the others look after it

@@ -74,7 +74,9 @@ public:
     std::uint64_t turn_number() const noexcept { return turns_.get(); }
     /// The id of the task whose turn it runs, 0 between turns.
     std::uint64_t running_id() const noexcept { return running_id_.load(std::memory_order_relaxed); }
-    std::uintptr_t running_where() const noexcept { return running_where_.load(std::memory_order_relaxed); }
+    std::uintptr_t running_where() const noexcept {
+        return running_where_.load(std::memory_order_relaxed);
+    }
     /// What waits behind a turn that does not end.
     strand* take_recent() noexcept { return recent_.steal(0); }
     std::uint64_t seen_turn = 0;  // what was seen last; guarded by runtime_core's watching_
@@ -102,17 +104,17 @@ private:
 
     // The thread's own.
     std::uint32_t tick_ = 0;
-    std::uint32_t recent_run_ = 0;        // how many in a row came from recent_
-    std::uint64_t random_;                // xorshift64*
-    std::uint32_t looked_at_ = 0;         // the tick_ of the last look at the clock
-    std::uint32_t look_every_ = 1;        // turns between two of them
-    std::uint64_t last_look_ = 0;         // what it said, in milliseconds
-    std::uint64_t poll_before_;           // ring index whose strand runs only after a look at reactor and timers
+    std::uint32_t recent_run_ = 0; // how many in a row came from recent_
+    std::uint64_t random_;         // xorshift64*
+    std::uint32_t looked_at_ = 0;  // the tick_ of the last look at the clock
+    std::uint32_t look_every_ = 1; // turns between two of them
+    std::uint64_t last_look_ = 0;  // what it said, in milliseconds
+    std::uint64_t poll_before_; // ring index whose strand runs only after a look at reactor and timers
     std::uint64_t last_id_ = 0;
     bool searching_ = false;
     futex::time_point wake_by_ = futex::time_point::max();
-    bool trimmed_ = false;                // the frame lists were given back in this sleep
-    strand* found_ = nullptr;             // taken from a stuck worker's slot while parked
+    bool trimmed_ = false;    // the frame lists were given back in this sleep
+    strand* found_ = nullptr; // taken from a stuck worker's slot while parked
     futex::time_point awake_since_;
 
     recent_stack recent_;

@@ -17,6 +17,6 @@
 #include <magpie/core/this_task.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/timer.hpp>
-#include <magpie/core/unhandled.hpp>
 #include <magpie/core/unconstrained.hpp>
+#include <magpie/core/unhandled.hpp>
 #include <magpie/core/yield.hpp>

@@ -13,7 +13,7 @@ namespace magpie::detail {
 #if defined(NDEBUG)
 #define MAGPIE_ASSERT(condition) static_cast<void>(sizeof((condition) ? 1 : 0))
 #else
-#define MAGPIE_ASSERT(condition)                                                                   \
-    ((condition) ? static_cast<void>(0)                                                            \
+#define MAGPIE_ASSERT(condition)                                                                       \
+    ((condition) ? static_cast<void>(0)                                                                \
                  : ::magpie::detail::fatal("broken invariant: " #condition, __FILE__, __LINE__))
 #endif

@@ -21,9 +21,9 @@ using result = boost::system::result<T>;
 /// What `as_result` of a task or of a join handle gives: the value or the exception. A reference
 /// comes as a `std::reference_wrapper`.
 template <class T>
-using task_result =
-    boost::system::result<std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>,
-                          std::exception_ptr>;
+using task_result = boost::system::result<
+    std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>,
+    std::exception_ptr>;
 
 namespace detail {
 /// Throws `std::logic_error` with a sentence that says what to do. Out of line: callers stay small.

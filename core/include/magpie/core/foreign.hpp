@@ -75,13 +75,13 @@ class foreign_operation : public operation<foreign_operation<A>> {
     using awaiter = std::remove_reference_t<awaiter_type>;
     using value = decltype(std::declval<awaiter&>().await_resume());
     // What comes as a reference to a temporary of the awaiter's is kept as a value.
-    using result = std::conditional_t<std::is_lvalue_reference_v<value>, value, std::remove_cvref_t<value>>;
+    using result =
+        std::conditional_t<std::is_lvalue_reference_v<value>, value, std::remove_cvref_t<value>>;
 
 public:
     static constexpr cancel_safety safety = cancel_safety::unknown;
 
-    explicit foreign_operation(A&& awaitable)
-        : awaiter_(foreign_awaiter(std::forward<A>(awaitable))) {}
+    explicit foreign_operation(A&& awaitable) : awaiter_(foreign_awaiter(std::forward<A>(awaitable))) {}
     foreign_operation(foreign_operation&&) = delete;
     ~foreign_operation() noexcept override {}
 
@@ -120,8 +120,8 @@ private:
         completion(const completion&) = delete;
         ~completion() {
             if (op_.result_.empty())
-                op_.result_.fail(std::make_exception_ptr(std::logic_error(
-                    "the awaited object destroyed the coroutine that waited for it")));
+                op_.result_.fail(std::make_exception_ptr(
+                    std::logic_error("the awaited object destroyed the coroutine that waited for it")));
             wake(op_);
         }
 
@@ -155,9 +155,10 @@ template <class A>
 class foreign_awaitable {
 public:
     using plain = std::remove_cvref_t<A>;
-    static_assert(!requires { typename plain::promise_type; } || standard_awaitable<A>,
-                  "this coroutine type is not awaitable as it stands: a magpie::task is awaited "
-                  "once, as co_await std::move(task)");
+    static_assert(
+        !requires { typename plain::promise_type; } || standard_awaitable<A>,
+        "this coroutine type is not awaitable as it stands: a magpie::task is awaited "
+        "once, as co_await std::move(task)");
     static_assert(standard_awaitable<A>,
                   "co_await in a magpie::task takes a magpie operation, a magpie::task (as an "
                   "rvalue), a join_handle, or anything with await_ready, await_suspend(handle<>) "

@@ -64,9 +64,7 @@ protected:
     operation(operation&&) noexcept = default;
     ~operation() = default;
 
-    bool has_budget() const noexcept {
-        return where()->owner().budget() > 0 || where()->unconstrained;
-    }
+    bool has_budget() const noexcept { return where()->owner().budget() > 0 || where()->unconstrained; }
     void take_budget() const noexcept {
         if (!where()->unconstrained)
             where()->owner().take_budget();

@@ -24,8 +24,8 @@ template <class T>
 concept task_type = is_task<std::remove_cvref_t<T>>::value;
 
 template <class F, class... Args>
-using spawned_type =
-    typename std::remove_cvref_t<std::invoke_result_t<std::decay_t<F>&, std::decay_t<Args>...>>::value_type;
+using spawned_type = typename std::remove_cvref_t<
+    std::invoke_result_t<std::decay_t<F>&, std::decay_t<Args>...>>::value_type;
 
 /// Holds callable and arguments in a frame of its own for as long as what they return runs.
 template <class F, class... Args>
@@ -90,10 +90,10 @@ auto spawn(F&& f, std::source_location where = std::source_location::current()) 
 template <class F, class A>
     requires task_callable<F, A>
 auto spawn(F&& f, A&& a, std::source_location where = std::source_location::current()) {
-    return detail::spawn_on(detail::current_executor(where),
-                            detail::own_and_run<std::decay_t<F>, std::decay_t<A>>(
-                                std::forward<F>(f), std::forward<A>(a)),
-                            where);
+    return detail::spawn_on(
+        detail::current_executor(where),
+        detail::own_and_run<std::decay_t<F>, std::decay_t<A>>(std::forward<F>(f), std::forward<A>(a)),
+        where);
 }
 template <class F, class A, class B>
     requires task_callable<F, A, B>

@@ -265,7 +265,7 @@ protected:
 
 private:
     detail::atomic<detail::ready_node*> word_{busy()}; // a new strand is busy (R1)
-    detail::ready_node* tail_ = nullptr; // ready list, circular: tail_->next is the first
+    detail::ready_node* tail_ = nullptr;               // ready list, circular: tail_->next is the first
     executor* executor_;
     detail::ready_node abort_;
 

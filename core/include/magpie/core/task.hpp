@@ -1,8 +1,8 @@
 #pragma once
 
 #include <magpie/core/detail/promise.hpp>
-#include <magpie/core/foreign.hpp>
 #include <magpie/core/error.hpp>
+#include <magpie/core/foreign.hpp>
 #include <magpie/core/operation.hpp>
 
 #include <concepts>

@@ -47,9 +47,7 @@ public:
         : body_(std::move(body)), timer_(std::in_place, std::move(limit)) {}
     timeout_operation(timeout_operation&&) = default;
 
-    bool try_complete() noexcept {
-        return body_.start(*this->where(), *this);
-    }
+    bool try_complete() noexcept { return body_.start(*this->where(), *this); }
 
     bool publish() noexcept {
         // The body has started and waits; now the timer, which may have run out already.
@@ -74,9 +72,11 @@ public:
     auto take_result() {
         if (!settle()) {
             if constexpr (std::is_void_v<body_value>)
-                return result<void>(boost::system::in_place_error, errc::make_error_code(errc::timed_out));
+                return result<void>(boost::system::in_place_error,
+                                    errc::make_error_code(errc::timed_out));
             else
-                return result<body_value>(boost::system::in_place_error, errc::make_error_code(errc::timed_out));
+                return result<body_value>(boost::system::in_place_error,
+                                          errc::make_error_code(errc::timed_out));
         }
         if constexpr (std::is_void_v<body_value>) {
             body_.take();

@@ -37,7 +37,8 @@ template <class Rep, class Period>
 clock::time_point add_saturated(clock::time_point base, std::chrono::duration<Rep, Period> d) noexcept {
     using wide = std::chrono::duration<long double, clock::period>;
     const wide w = std::chrono::duration_cast<wide>(d);
-    const auto most = wide(clock::time_point::max() - (base < clock::time_point() ? clock::time_point() : base));
+    const auto most = wide(clock::time_point::max() -
+                           (base < clock::time_point() ? clock::time_point() : base));
     if (w >= most)
         return clock::time_point::max();
     if (w <= wide(0))

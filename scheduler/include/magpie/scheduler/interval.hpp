@@ -42,10 +42,10 @@ public:
     /// Cancel-safe: a dropped wait has used up no tick.
     tick_operation tick() noexcept;
 
-    void reset() noexcept;                             ///< The next tick is a period from now.
-    void reset_immediately() noexcept;                 ///< The next tick is now.
-    void reset_after(clock::duration after) noexcept;  ///< The next tick is `after` from now.
-    void reset_at(clock::time_point at) noexcept;      ///< The next tick is at `at`.
+    void reset() noexcept;                            ///< The next tick is a period from now.
+    void reset_immediately() noexcept;                ///< The next tick is now.
+    void reset_after(clock::duration after) noexcept; ///< The next tick is `after` from now.
+    void reset_at(clock::time_point at) noexcept;     ///< The next tick is at `at`.
 
     clock::duration period() const noexcept { return period_; }
     missed_tick policy() const noexcept { return policy_; }

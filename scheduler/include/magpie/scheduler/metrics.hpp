@@ -8,15 +8,15 @@ namespace magpie {
 
 /// What one worker has done since the runtime began, and what it has to do.
 struct worker_metrics {
-    std::uint64_t turns = 0;          ///< turns of strands that it ran
-    std::uint64_t steals = 0;         ///< times it took work from another worker
-    std::uint64_t stolen_tasks = 0;   ///< how many tasks those were
-    std::uint64_t overflows = 0;      ///< times its queue was full and half of it moved out
-    std::uint64_t parks = 0;          ///< times it went to sleep
-    std::uint64_t unparks = 0;        ///< times a notification ended that
-    std::uint64_t timers_fired = 0;   ///< timers that it woke
-    std::chrono::nanoseconds busy{};  ///< time not asleep
-    std::size_t queue_depth = 0;      ///< tasks in its queue now
+    std::uint64_t turns = 0;         ///< turns of strands that it ran
+    std::uint64_t steals = 0;        ///< times it took work from another worker
+    std::uint64_t stolen_tasks = 0;  ///< how many tasks those were
+    std::uint64_t overflows = 0;     ///< times its queue was full and half of it moved out
+    std::uint64_t parks = 0;         ///< times it went to sleep
+    std::uint64_t unparks = 0;       ///< times a notification ended that
+    std::uint64_t timers_fired = 0;  ///< timers that it woke
+    std::chrono::nanoseconds busy{}; ///< time not asleep
+    std::size_t queue_depth = 0;     ///< tasks in its queue now
 };
 
 /// A snapshot. Counters of different workers are read one after another, not at one instant.

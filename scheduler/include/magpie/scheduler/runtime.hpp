@@ -66,7 +66,8 @@ public:
     /// Spawns on the runtime. After its shutdown the task is destroyed at once, and the handle
     /// says that it was cancelled.
     template <class T>
-    join_handle<T> spawn(task<T> t, std::source_location where = std::source_location::current()) const {
+    join_handle<T> spawn(task<T> t,
+                         std::source_location where = std::source_location::current()) const {
         return detail::spawn_on(detail::executor_of(*core_), std::move(t), where);
     }
     template <class T>
@@ -102,11 +103,11 @@ public:
 
     [[nodiscard]] enter_guard enter() const { return enter_guard(core_); }
 
-    runtime_metrics metrics() const;              ///< What it has done and has to do.
-    std::string_view name() const noexcept;       ///< The builder's name; empty without one.
-    std::uint64_t id() const noexcept;            ///< Different for each runtime of the process.
-    magpie::layout layout() const noexcept;       ///< How it is laid out.
-    std::size_t worker_threads() const noexcept;  ///< How many workers it has.
+    runtime_metrics metrics() const;             ///< What it has done and has to do.
+    std::string_view name() const noexcept;      ///< The builder's name; empty without one.
+    std::uint64_t id() const noexcept;           ///< Different for each runtime of the process.
+    magpie::layout layout() const noexcept;      ///< How it is laid out.
+    std::size_t worker_threads() const noexcept; ///< How many workers it has.
     friend bool operator==(const runtime_handle& a, const runtime_handle& b) noexcept {
         return a.core_ == b.core_;
     }
@@ -142,7 +143,8 @@ public:
 
     // As runtime_handle's.
     template <class T>
-    join_handle<T> spawn(task<T> t, std::source_location where = std::source_location::current()) const {
+    join_handle<T> spawn(task<T> t,
+                         std::source_location where = std::source_location::current()) const {
         return handle_.spawn(std::move(t), where);
     }
     template <class T>

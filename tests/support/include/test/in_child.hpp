@@ -26,8 +26,7 @@ inline bool survives(const std::function<bool()>& f) {
         bool well = false;
         try {
             well = f();
-        } catch (...) {
-        }
+        } catch (...) {}
         _exit(well ? 0 : 1);
     }
     int status = 0;

@@ -44,8 +44,7 @@ public:
     }
 
     void run_until_idle() {
-        while (run_one()) {
-        }
+        while (run_one()) {}
     }
 
     /// Moves the clock and fires what is due, in order; runs everything to idle in between.

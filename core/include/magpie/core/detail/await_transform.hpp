@@ -94,8 +94,8 @@ auto await_transform(promise_base& p, A&& awaitable) {
         return std::forward<A>(awaitable).awaiter();
     } else {
         using foreign = foreign_awaitable<A>;
-        return placed_operation<typename foreign::operation_type>(
-            foreign(std::forward<A>(awaitable)), p);
+        return placed_operation<typename foreign::operation_type>(foreign(std::forward<A>(awaitable)),
+                                                                  p);
     }
 }
 

@@ -38,7 +38,9 @@ public:
 
     /// Asks the branch to end: `quiet` if nothing more will be heard of it (its frames may stand).
     cancel_answer request_cancel() noexcept {
-        return state() == phase::running ? cancel() : is_coming() ? cancel_answer::coming : cancel_answer::quiet;
+        return state() == phase::running ? cancel()
+               : is_coming()             ? cancel_answer::coming
+                                         : cancel_answer::quiet;
     }
 
 protected:
@@ -162,7 +164,8 @@ private:
 
 /// Runs any awaitable in a coroutine of its own.
 template <class A>
-using awaited_type = decltype(detail::await_transform(std::declval<promise_base&>(), std::declval<A>()).await_resume());
+using awaited_type =
+    decltype(detail::await_transform(std::declval<promise_base&>(), std::declval<A>()).await_resume());
 
 template <class A>
 task<awaited_type<A>> as_task(A awaitable) {
@@ -181,7 +184,7 @@ auto make_branch(A&& awaitable) {
     } else if constexpr (is_task<std::remove_cvref_t<A>>::value) {
         static_assert(!std::is_lvalue_reference_v<A>, "pass the task as an rvalue: std::move(task)");
         return task_branch<typename std::remove_cvref_t<A>::value_type>(std::in_place,
-                                                                         std::move(awaitable));
+                                                                        std::move(awaitable));
     } else {
         return task_branch<awaited_type<A>>(std::in_place, as_task<A>(std::forward<A>(awaitable)));
     }

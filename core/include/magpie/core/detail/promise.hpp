@@ -22,8 +22,8 @@ struct child_link {
 /// What every magpie coroutine carries. Not over-aligned, and the first base of each promise: so
 /// `from_promise` of it gives the right handle (research: both compilers).
 struct promise_base {
-    branch* branch_ = nullptr;    ///< where the coroutine runs; set when it is started or spawned
-    child_link* link = nullptr;   ///< the awaiter that owns this frame; null at a branch's root
+    branch* branch_ = nullptr;  ///< where the coroutine runs; set when it is started or spawned
+    child_link* link = nullptr; ///< the awaiter that owns this frame; null at a branch's root
 
     struct final_awaiter {
         bool await_ready() const noexcept { return false; }

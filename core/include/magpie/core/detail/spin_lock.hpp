@@ -22,7 +22,7 @@ public:
 
     void lock() noexcept {
         for (int spins = 0; taken_.exchange(true, std::memory_order_acquire);) { // pairs with unlock
-            while (taken_.load(std::memory_order_relaxed)) {                      // spare the line
+            while (taken_.load(std::memory_order_relaxed)) {                     // spare the line
                 if (++spins < 64)
                     pause();
                 else

@@ -10,10 +10,10 @@ class cell;
 
 /// What a thread knows about itself.
 struct thread_state {
-    strand* turn = nullptr;      ///< the strand whose turn this thread runs
-    strand* may_block = nullptr; ///< the turn in which blocking harms nobody (block_in_place)
+    strand* turn = nullptr;               ///< the strand whose turn this thread runs
+    strand* may_block = nullptr;          ///< the turn in which blocking harms nobody (block_in_place)
     magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
-    const cell* result_of = nullptr; ///< the ended task whose result is being destroyed
+    const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
     void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
 };
 

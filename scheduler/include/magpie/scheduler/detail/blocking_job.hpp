@@ -19,9 +19,9 @@ public:
     blocking_job& operator=(const blocking_job&) = delete;
 
     virtual void run() noexcept = 0;
-    virtual void finish() noexcept = 0; ///< publishes the result; the job may be gone afterwards
-    virtual void refuse() noexcept = 0; ///< the pool is closed; the job may be gone afterwards
-    virtual std::string describe() const = 0;                 ///< for reports
+    virtual void finish() noexcept = 0;       ///< publishes the result; the job may be gone afterwards
+    virtual void refuse() noexcept = 0;       ///< the pool is closed; the job may be gone afterwards
+    virtual std::string describe() const = 0; ///< for reports
     virtual bool mandatory() const noexcept { return false; } ///< runs even when the pool closes
 
 protected:
