@@ -86,6 +86,12 @@ public:
         kinds.push_back({"a timeout of a foreign awaitable",
                          [this] { return timeout_of(wait_foreign()); }, [this] { gate_.open(); }});
         kinds.push_back({"a timeout of a timeout", [this] { return timeout_of(timeout_of_event()); }});
+        kinds.push_back(
+            {"a timeout of a yield", [] { return timeout_of(yield_for_ever()); }, nullptr, true});
+        kinds.push_back({"a timeout of an empty budget", [] { return timeout_of(work_for_ever()); },
+                         nullptr, true});
+        kinds.push_back({"unconstrained, a yield", [] { return unconstrained_of(yield_for_ever()); },
+                         nullptr, true});
         kinds.push_back({"unconstrained", [this] { return unconstrained_of(wait_event()); }});
         kinds.push_back({"unconstrained, in a waker's hand",
                          [this] { return unconstrained_of(wait_held()); },
@@ -130,6 +136,12 @@ private:
     join_handle<> other_;
 };
 
+/// A few turns: enough for whatever does not wait, and an end for what never does.
+void run_some(test::manual_executor& ex) {
+    for (int i = 0; i < 20; ++i)
+        ex.run_one();
+}
+
 task<> wait_for(event& e) { co_await e.wait(); }
 
 /// Checks that objects are destroyed in the order of their numbers, from 0.
@@ -145,25 +157,29 @@ struct in_order {
 
 TEST_SUITE("core.drop") {
     TEST_CASE("TASK-CORE-08 CPP-17 an abort destroys the frames of a waiting task, innermost first") {
-        test::manual_executor ex;
-        leaves one(ex);
-        for (leaf_kind& kind : one.all()) {
-            CAPTURE(kind.name);
-            trace log;
-            auto h = ex.spawn(noisy_chain(log, kind.wait()));
-            run_some(ex);
-            REQUIRE_FALSE(h.is_finished());
-            h.abort();
-            run_some(ex);
-            if (kind.surface)
-                kind.surface();
-            run_some(ex);
-            CHECK(log.text() == noisy_chain_dropped);
-            CHECK(outcome_of(h) == "cancelled");
+        for (const unsigned budget : {1U, 2U, 3U, 128U}) {
+            CAPTURE(budget);
+            test::manual_executor ex(static_cast<std::uint16_t>(budget));
+            leaves one(ex);
+            const std::vector<leaf_kind> kinds = one.all();
+            for (const leaf_kind& kind : kinds) {
+                CAPTURE(kind.name);
+                trace log;
+                auto h = ex.spawn(noisy_chain(log, kind.wait()));
+                run_some(ex);
+                REQUIRE_FALSE(h.is_finished());
+                h.abort();
+                run_some(ex);
+                if (kind.surface)
+                    kind.surface();
+                run_some(ex);
+                CHECK(log.text() == noisy_chain_dropped);
+                CHECK(outcome_of(h) == "cancelled");
+            }
+            one.end();
+            CHECK(ex.live() == 0);
+            CHECK(ex.armed_timers() == 0);
         }
-        one.end();
-        CHECK(ex.live() == 0);
-        CHECK(ex.armed_timers() == 0);
     }
 
     TEST_CASE("a frame waits for its leaf: nothing is destroyed while a wake is on its way") {

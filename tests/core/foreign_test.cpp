@@ -3,6 +3,7 @@
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/unconstrained.hpp>
+#include <magpie/core/yield.hpp>
 
 #include <test/in_child.hpp>
 #include <test/limits.hpp>
@@ -186,14 +187,26 @@ task<int> await(A awaitable) {
     co_return n;
 }
 
+/// What awaiting `awaitable` throws; the same when its turn has no budget left.
 template <class A>
 std::string error_of(A awaitable) {
-    try {
-        test::run(await(std::move(awaitable)));
-    } catch (const std::exception& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
+    const auto error = [](task<int> t) -> std::string {
+        try {
+            test::run(std::move(t));
+        } catch (const std::exception& e) {
+            return e.what();
+        }
+        return "nothing was thrown";
+    };
+    auto on_the_next_turn = [](A a) -> task<int> {
+        for (int i = 0; i < 128; ++i)
+            co_await magpie::consume_budget();
+        const int n = co_await std::move(a);
+        co_return n;
+    };
+    const std::string later = error(on_the_next_turn(awaitable));
+    const std::string now = error(await(std::move(awaitable)));
+    return now == later ? now : now + ", but then " + later;
 }
 
 } // namespace

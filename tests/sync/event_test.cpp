@@ -222,6 +222,29 @@ TEST_SUITE("sync.event") {
         CHECK(h.blocking_join() == "late in-time done");
     }
 
+    TEST_CASE("a wait may have a name, and be awaited where it stands, more than once") {
+        test::manual_executor ex;
+        event ready;
+        int passed = 0;
+        auto f = [](event& e, int& n) -> task<> {
+            auto wait = e.wait();
+            co_await wait;
+            ++n;
+            co_await wait; // is over: does not wait
+            ++n;
+            auto moved = std::move(wait);
+            co_await std::move(moved);
+            ++n;
+        };
+        auto h = ex.spawn(f(ready, passed));
+        ex.run_until_idle();
+        CHECK(passed == 0);
+        ready.set();
+        ex.run_until_idle();
+        CHECK(passed == 3);
+        CHECK(h.is_finished());
+    }
+
     TEST_CASE("ten thousand waiters") {
         test::manual_executor ex;
         event ready;
