@@ -344,9 +344,9 @@ TEST_SUITE("scheduler.blocking") {
     TEST_CASE("TASK-BLOCK-07 a paused clock waits for block_in_place as well") {
         std::atomic<bool> fired{false};
         const runtime rt = test::multi_thread(1).paused_clock(true).build();
-        auto sleeper = [](std::atomic<bool>& fired) -> task<> {
+        auto sleeper = [](std::atomic<bool>& f) -> task<> {
             co_await magpie::sleep_for(1h);
-            fired = true;
+            f = true;
         };
         auto main = [](const runtime& r, std::atomic<bool>& f, auto sleep) -> task<bool> {
             auto h = magpie::spawn(sleep(f));

@@ -84,7 +84,7 @@ TEST_SUITE("stress.strand") {
 
     TEST_CASE("tasks that yield on many threads keep what they wrote") {
         constexpr int tasks = 50;
-        constexpr int times = test::scaled(5'000);
+        constexpr int times = test::scaled(20'000);
         shared_executor ex;
         auto f = [](int n) -> task<int> {
             int count = 0;
@@ -136,7 +136,7 @@ TEST_SUITE("stress.strand") {
 
     TEST_CASE("a ring of tasks passes many permits round") {
         constexpr std::size_t size = 20;
-        constexpr int rounds = test::scaled(5'000);
+        constexpr int rounds = test::scaled(100'000);
         shared_executor ex;
         std::deque<permits> ring(size);
         auto f = [](permits& in, permits& out, int n) -> task<> {
@@ -208,7 +208,7 @@ TEST_SUITE("stress.strand") {
             void await_suspend(std::coroutine_handle<> h) { to.post(h); }
             int await_resume() const noexcept { return 1; }
         };
-        constexpr int rounds = test::scaled(10'000);
+        constexpr int rounds = test::scaled(50'000);
         resumers others(2);
         {
             shared_executor ex;
