@@ -121,12 +121,13 @@ bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
     detail::runtime_core& core = *handle_.core_;
     const auto now = std::chrono::steady_clock::now();
     const auto room = std::chrono::steady_clock::time_point::max() - now;
+    // A task cannot wait; it still gives the tasks of a runtime that nobody drives their last turns.
     const bool in_task = detail::this_thread().turn != nullptr;
-    const bool ended = !in_task &&
-                       core.shutdown(limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
-                                                  : std::chrono::steady_clock::time_point::max());
+    const auto deadline = in_task        ? now
+                          : limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
+                                         : std::chrono::steady_clock::time_point::max();
+    const bool ended = core.shutdown(deadline);
     if (!ended) {
-        core.close();
         if (!in_task)
             core.report_leftovers();
         core.abandon();
@@ -139,7 +140,7 @@ void runtime::shutdown_background() noexcept {
     if (handle_.core_ == nullptr)
         return;
     // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
-    if (!handle_.core_->is_multi() && detail::this_thread().turn == nullptr)
+    if (!handle_.core_->is_multi())
         handle_.core_->shutdown(std::chrono::steady_clock::now());
     handle_.core_->abandon();
     handle_.core_ = nullptr;

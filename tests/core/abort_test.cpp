@@ -130,7 +130,7 @@ TEST_SUITE("core.abort") {
             CHECK(h.blocking_join().value == 3);
             h.abort();
         }
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
 
         event e;
         auto h = ex.spawn(wait_for(e));
@@ -376,7 +376,7 @@ TEST_SUITE("core.abort") {
                         reported = unhandled.count();
                     }
                     if (where != throws::parameter || !leaks_parameters)
-                        CHECK(counted::alive == 0);
+                        CHECK(counted::alive.load() == 0);
 
                     bool fails = where == throws::local || where == throws::at_first ||
                                  where == throws::after_wait;

@@ -332,7 +332,7 @@ TEST_SUITE("core.foreign") {
                 co_return *p + *q + c.value;
             };
             CHECK(test::run(f()) == 6);
-            CHECK(counted::alive == 0);
+            CHECK(counted::alive.load() == 0);
         }
         SUBCASE("an lvalue reference") {
             int n = 0;

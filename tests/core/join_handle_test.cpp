@@ -314,7 +314,7 @@ TEST_SUITE("core.join_handle") {
             waits.abort();
             CHECK_THROWS_AS(waits.blocking_join(), magpie::task_cancelled);
         }
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("TASK-CORE-11 what a cancelled task throws has its id") {
@@ -369,7 +369,7 @@ TEST_SUITE("core.join_handle") {
                         at(3);
                     }
                     at(4);
-                    CHECK(counted::alive == 0);
+                    CHECK(counted::alive.load() == 0);
                 }
             }
         }

@@ -307,7 +307,7 @@ TEST_SUITE("core.spawn") {
             }
         });
         CHECK(thrown);
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
         CHECK(ex.live() == 0);
     }
 
@@ -369,7 +369,7 @@ TEST_SUITE("core.spawn") {
             CHECK(said.find("spawn outside of a runtime") != std::string::npos);
             CHECK(said.starts_with(here + ":" + line));
         }
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("a task may have a name, which is copied") {

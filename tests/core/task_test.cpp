@@ -251,9 +251,9 @@ TEST_SUITE("core.task") {
             };
             const no_copy value = test::run(f());
             CHECK(value.value == 5);
-            CHECK(counted::alive == 1);
+            CHECK(counted::alive.load() == 1);
         }
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("a result is built from whatever it can be built from") {
@@ -382,7 +382,7 @@ TEST_SUITE("core.task") {
             co_return n;
         };
         CHECK_THROWS_AS(test::run(f()), std::runtime_error);
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("a task that was made but not awaited dies with the frame that holds it") {
@@ -394,7 +394,7 @@ TEST_SUITE("core.task") {
             co_return;
         };
         CHECK_THROWS_AS(test::run(f()), std::runtime_error);
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("a local's destructor that throws at the end takes the place of the value") {
@@ -404,7 +404,7 @@ TEST_SUITE("core.task") {
             co_return counted(1);
         };
         CHECK_THROWS_WITH(test::run(f()), "late");
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
     }
 
     TEST_CASE("a parameter's destructor that throws reaches the parent") {

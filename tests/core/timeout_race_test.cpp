@@ -2,6 +2,8 @@
 
 #include <magpie/core/timeout.hpp>
 
+#include <magpie/core/as_result.hpp>
+#include <magpie/core/unconstrained.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/both.hpp>
@@ -202,7 +204,7 @@ TEST_SUITE("core.timeout_race") {
             ex.run_until_idle();
             CHECK_THROWS_AS(h.blocking_join(), magpie::task_cancelled);
         }
-        CHECK(counted::alive == 0);
+        CHECK(counted::alive.load() == 0);
         CHECK(unhandled.count() == 0);
     }
 
@@ -283,6 +285,71 @@ TEST_SUITE("core.timeout_race") {
             CHECK(h.is_finished());
         }
         CHECK(ex.armed_timers() == 0);
+    }
+
+    TEST_CASE("operations in operations: aborted at any turn, all that they hold is destroyed once") {
+        // With a budget of one each leaf that surfaces has a turn of its own. So there is one in which
+        // the inner operation has ended, and the outer one waits for its timer, which is on its way.
+        auto body = [](trace& l, event& ev, noisy) -> task<> {
+            const noisy local(l, "local");
+            co_await ev.wait();
+        };
+        auto later = [](test::manual_executor& x, event& ev, bool sets) -> task<> {
+            co_await magpie::yield_now();
+            if (sets)
+                ev.set();
+            x.advance(30ms);
+        };
+        const auto aborted_at_any_turn = [&](auto operation) {
+            for (const bool sets : {false, true}) {
+                for (int turns = 0; turns < 12; ++turns) {
+                    CAPTURE(sets);
+                    CAPTURE(turns);
+                    event e;
+                    trace log;
+                    test::manual_executor ex(1);
+                    auto h = ex.spawn(
+                        run_both(operation(body(log, e, noisy(log, "parameter"))), later(ex, e, sets)));
+                    for (int i = 0; i < turns; ++i)
+                        ex.run_one();
+                    h.abort();
+                    ex.run_until_idle();
+                    CHECK(h.is_finished());
+                    CHECK((log.text() == "local parameter" || log.text() == "parameter"));
+                    CHECK(ex.armed_timers() == 0);
+                }
+            }
+        };
+        SUBCASE("a timeout in a timeout") {
+            aborted_at_any_turn(
+                [](task<> b) -> task<> { co_await timeout(20ms, timeout(10ms, std::move(b))); });
+        }
+        SUBCASE("the result of a timeout in a timeout") {
+            aborted_at_any_turn([](task<> b) -> task<> {
+                co_await timeout(20ms, as_result(timeout(10ms, std::move(b))));
+            });
+        }
+        SUBCASE("unconstrained in a timeout") {
+            aborted_at_any_turn([](task<> b) -> task<> {
+                co_await timeout(20ms, magpie::unconstrained(std::move(b)));
+            });
+        }
+        SUBCASE("a timeout in unconstrained") {
+            aborted_at_any_turn([](task<> b) -> task<> {
+                co_await magpie::unconstrained(timeout(20ms, std::move(b)));
+            });
+        }
+        SUBCASE("three deep") {
+            aborted_at_any_turn([](task<> b) -> task<> {
+                co_await timeout(30ms, timeout(20ms, magpie::unconstrained(std::move(b))));
+            });
+        }
+        SUBCASE("with tasks between") {
+            aborted_at_any_turn([](task<> b) -> task<> {
+                auto inner = [](task<> t) -> task<> { co_await timeout(10ms, std::move(t)); };
+                co_await timeout(20ms, inner(std::move(b)));
+            });
+        }
     }
 
     TEST_CASE("a hundred timeouts in each other are dropped innermost first") {

@@ -176,7 +176,7 @@ TEST_SUITE("core.timeout") {
                 co_return c->value;
             };
             CHECK(test::run(ex, f()) == 2);
-            CHECK(counted::alive == 0);
+            CHECK(counted::alive.load() == 0);
         }
     }
 

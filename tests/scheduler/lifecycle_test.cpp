@@ -129,8 +129,9 @@ TEST_SUITE("scheduler.lifecycle") {
             {
                 const runtime rt = builder.build();
                 auto waiter = [](event& x) -> task<> { co_await x.wait(); };
-                auto f = [](auto g) -> task<> {
+                auto f = [](auto g, event& s) -> task<> {
                     const at_end last(g);
+                    s.set();
                     co_await magpie::sleep_for(1h);
                 };
                 auto last = [&] {
@@ -141,9 +142,10 @@ TEST_SUITE("scheduler.lifecycle") {
                     late_cancelled = h.is_finished();
                 };
                 auto w = rt.spawn(waiter(e));
-                auto h = rt.spawn(f(last));
+                event started;
+                auto h = rt.spawn(f(last, started));
                 id = h.id();
-                settle(rt);
+                rt.block_on(waiter(started));
             }
             CHECK(in_runtime);
             CHECK(late_cancelled);
