@@ -294,60 +294,68 @@ TEST_SUITE("core.timeout_race") {
             const noisy local(l, "local");
             co_await ev.wait();
         };
-        auto later = [](test::manual_executor& x, event& ev, bool sets) -> task<> {
+        auto later = [](test::manual_executor& x, event& ev, bool sets, clock::duration d) -> task<> {
             co_await magpie::yield_now();
             if (sets)
                 ev.set();
-            x.advance(30ms);
+            x.advance(d);
+        };
+        const auto at = [&](auto operation, bool sets, clock::duration limit, clock::duration d,
+                            int turns) {
+            event e;
+            trace log;
+            test::manual_executor ex(1);
+            auto h = ex.spawn(run_both(operation(body(log, e, noisy(log, "parameter")), limit),
+                                       later(ex, e, sets, d)));
+            for (int i = 0; i < turns; ++i)
+                ex.run_one();
+            h.abort();
+            ex.run_until_idle();
+            CHECK(h.is_finished());
+            CHECK((log.text() == "local parameter" || log.text() == "parameter"));
+            CHECK(ex.armed_timers() == 0);
         };
         const auto aborted_at_any_turn = [&](auto operation) {
-            for (const bool sets : {false, true}) {
-                for (int turns = 0; turns < 12; ++turns) {
-                    CAPTURE(sets);
-                    CAPTURE(turns);
-                    event e;
-                    trace log;
-                    test::manual_executor ex(1);
-                    auto h = ex.spawn(
-                        run_both(operation(body(log, e, noisy(log, "parameter"))), later(ex, e, sets)));
-                    for (int i = 0; i < turns; ++i)
-                        ex.run_one();
-                    h.abort();
-                    ex.run_until_idle();
-                    CHECK(h.is_finished());
-                    CHECK((log.text() == "local parameter" || log.text() == "parameter"));
-                    CHECK(ex.armed_timers() == 0);
-                }
-            }
+            for (const bool sets : {false, true})
+                for (const clock::duration limit : {5ms, 20ms})
+                    for (const clock::duration passes : {7ms, 30ms})
+                        for (int turns = 0; turns < 12; ++turns) {
+                            CAPTURE(sets);
+                            CAPTURE(limit.count());
+                            CAPTURE(passes.count());
+                            CAPTURE(turns);
+                            at(operation, sets, limit, passes, turns);
+                        }
         };
+        using limit = clock::duration;
         SUBCASE("a timeout in a timeout") {
             aborted_at_any_turn(
-                [](task<> b) -> task<> { co_await timeout(20ms, timeout(10ms, std::move(b))); });
+                [](task<> b, limit d) -> task<> { co_await timeout(d, timeout(10ms, std::move(b))); });
         }
         SUBCASE("the result of a timeout in a timeout") {
-            aborted_at_any_turn([](task<> b) -> task<> {
-                co_await timeout(20ms, as_result(timeout(10ms, std::move(b))));
+            aborted_at_any_turn([](task<> b, limit d) -> task<> {
+                co_await timeout(d, as_result(timeout(10ms, std::move(b))));
             });
         }
         SUBCASE("unconstrained in a timeout") {
-            aborted_at_any_turn([](task<> b) -> task<> {
-                co_await timeout(20ms, magpie::unconstrained(std::move(b)));
+            aborted_at_any_turn([](task<> b, limit d) -> task<> {
+                co_await timeout(d, magpie::unconstrained(std::move(b)));
             });
         }
         SUBCASE("a timeout in unconstrained") {
-            aborted_at_any_turn([](task<> b) -> task<> {
-                co_await magpie::unconstrained(timeout(20ms, std::move(b)));
+            aborted_at_any_turn([](task<> b, limit d) -> task<> {
+                co_await magpie::unconstrained(timeout(d, std::move(b)));
             });
         }
         SUBCASE("three deep") {
-            aborted_at_any_turn([](task<> b) -> task<> {
-                co_await timeout(30ms, timeout(20ms, magpie::unconstrained(std::move(b))));
+            aborted_at_any_turn([](task<> b, limit d) -> task<> {
+                co_await timeout(d, timeout(10ms, magpie::unconstrained(std::move(b))));
             });
         }
         SUBCASE("with tasks between") {
-            aborted_at_any_turn([](task<> b) -> task<> {
+            aborted_at_any_turn([](task<> b, limit d) -> task<> {
                 auto inner = [](task<> t) -> task<> { co_await timeout(10ms, std::move(t)); };
-                co_await timeout(20ms, inner(std::move(b)));
+                co_await timeout(d, inner(std::move(b)));
             });
         }
     }
