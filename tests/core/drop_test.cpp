@@ -2,6 +2,9 @@
 
 #include <magpie/core/strand.hpp>
 
+#include <magpie/core/as_result.hpp>
+#include <magpie/core/timeout.hpp>
+#include <magpie/core/unconstrained.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/both.hpp>
@@ -348,7 +351,7 @@ TEST_SUITE("core.drop") {
         CHECK(unhandled.reports()[0].what == "thrown while dropped");
     }
 
-    TEST_CASE("a destructor that throws inside a dropped timeout makes the task failed") {
+    TEST_CASE("a destructor that throws inside a dropped operation makes the task failed") {
         test::manual_executor ex;
         event e;
         held w;
@@ -361,21 +364,55 @@ TEST_SUITE("core.drop") {
             else
                 co_await ev.wait();
         };
-        auto f = [](trace& l, task<> t) -> task<> {
+        auto one = [](trace& l, task<> t) -> task<> {
             const noisy outer(l, "outer");
             co_await magpie::timeout(1s, std::move(t));
         };
-        bool comes = false;
-        SUBCASE("at once") {}
-        SUBCASE("when its leaf has surfaced") { comes = true; }
-        auto h = ex.spawn(f(log, body(log, e, w, comes)));
+        auto two = [](trace& l, task<> t) -> task<> {
+            const noisy outer(l, "outer");
+            co_await magpie::timeout(2s, magpie::timeout(1s, std::move(t)));
+        };
+        auto result = [](trace& l, task<> t) -> task<> {
+            const noisy outer(l, "outer");
+            co_await magpie::timeout(2s, as_result(magpie::timeout(1s, std::move(t))));
+        };
+        auto free = [](trace& l, task<> t) -> task<> {
+            const noisy outer(l, "outer");
+            co_await magpie::timeout(1s, magpie::unconstrained(std::move(t)));
+        };
+        const auto dropped = [&](auto make) {
+            for (const bool comes : {false, true}) { // its leaf is quiet, or surfaces later
+                CAPTURE(comes);
+                auto h = ex.spawn(make(log, body(log, e, w, comes)));
+                ex.run_until_idle();
+                h.abort();
+                ex.run_until_idle();
+                if (comes)
+                    w.release();
+                ex.run_until_idle();
+                CHECK(log.take() == "before outer");
+                CHECK(outcome_of(h) == "in the body");
+            }
+        };
+        SUBCASE("a timeout") { dropped(one); }
+        SUBCASE("a timeout in a timeout") { dropped(two); }
+        SUBCASE("the result of a timeout in a timeout") { dropped(result); }
+        SUBCASE("unconstrained in a timeout") { dropped(free); }
+    }
+
+    TEST_CASE("a destructor that throws where an outer timeout drops an inner one comes out") {
+        test::manual_executor ex;
+        event e;
+        auto body = [](event& ev) -> task<> {
+            const test::throws_at_end local("in the body");
+            co_await ev.wait();
+        };
+        auto f = [](auto b, event& ev) -> task<> {
+            co_await magpie::timeout(1s, magpie::timeout(2s, b(ev)));
+        };
+        auto h = ex.spawn(f(body, e));
         ex.run_until_idle();
-        h.abort();
-        ex.run_until_idle();
-        if (comes)
-            w.release();
-        ex.run_until_idle();
-        CHECK(log.text() == "before outer");
+        ex.advance(1s);
         CHECK(outcome_of(h) == "in the body");
     }
 

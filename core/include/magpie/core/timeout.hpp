@@ -86,6 +86,12 @@ public:
         }
     }
 
+    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
+    std::exception_ptr discard() noexcept {
+        timer_.discard();
+        return body_.discard();
+    }
+
 private:
     /// Destroys the loser. Whether the body has won.
     bool settle() {

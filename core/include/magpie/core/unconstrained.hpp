@@ -27,6 +27,9 @@ public:
     bool publish() noexcept { return true; }
     value_type await_resume() { return body_.take(); }
 
+    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
+    std::exception_ptr discard() noexcept { return body_.discard(); }
+
 private:
     std::coroutine_handle<> branch_ended(branch&) noexcept override { return this->surface(); }
     std::coroutine_handle<> branch_gone(branch&) noexcept override {

@@ -94,9 +94,15 @@ public:
 
     /// Destroys the operation: one that was handed something gives it back.
     std::exception_ptr discard() noexcept {
-        if (std::exchange(alive_, false))
+        std::exception_ptr error;
+        if (std::exchange(alive_, false)) {
+            // A composite that has ended may still hold frames, for its await_resume to destroy; not
+            // its destructor (R15).
+            if constexpr (requires { operation_.discard(); })
+                error = operation_.discard();
             operation_.Operation::~Operation();
-        return {};
+        }
+        return error;
     }
 
 private:
