@@ -4,6 +4,7 @@
 
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/unconstrained.hpp>
+#include <magpie/core/yield.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/both.hpp>
@@ -290,42 +291,66 @@ TEST_SUITE("core.timeout_race") {
     TEST_CASE("operations in operations: aborted at any turn, all that they hold is destroyed once") {
         // With a budget of one each leaf that surfaces has a turn of its own. So there is one in which
         // the inner operation has ended, and the outer one waits for its timer, which is on its way.
-        auto body = [](trace& l, event& ev, noisy) -> task<> {
+        enum class waits_for { an_event, an_event_when_it_has_worked, a_wake_on_its_way };
+        struct scenario {
+            waits_for kind;
+            bool ends; // the body does, before the time passes
+            clock::duration limit;
+            clock::duration passes;
+            int turns; // before the abort
+        };
+        auto body = [](trace& l, event& e, held& h, waits_for kind, noisy) -> task<> {
             const noisy local(l, "local");
-            co_await ev.wait();
+            if (kind == waits_for::an_event_when_it_has_worked)
+                for (int i = 0; i < 3; ++i)
+                    co_await magpie::consume_budget();
+            if (kind == waits_for::a_wake_on_its_way)
+                co_await h.wait();
+            else
+                co_await e.wait();
         };
-        auto later = [](test::manual_executor& x, event& ev, bool sets, clock::duration d) -> task<> {
-            co_await magpie::yield_now();
-            if (sets)
-                ev.set();
-            x.advance(d);
+        auto later = [](test::manual_executor& x, event& e, held& h, scenario s) -> task<> {
+            for (int i = 0; i < 5; ++i)
+                co_await magpie::yield_now();
+            if (s.ends)
+                e.set();
+            if (s.ends && h.is_waited_for())
+                h.release();
+            x.advance(s.passes);
         };
-        const auto at = [&](auto operation, bool sets, clock::duration limit, clock::duration d,
-                            int turns) {
+        const auto run = [&](auto operation, scenario s) {
             event e;
+            held h;
             trace log;
             test::manual_executor ex(1);
-            auto h = ex.spawn(run_both(operation(body(log, e, noisy(log, "parameter")), limit),
-                                       later(ex, e, sets, d)));
-            for (int i = 0; i < turns; ++i)
+            auto all = ex.spawn(
+                run_both(operation(body(log, e, h, s.kind, noisy(log, "parameter")), s.limit),
+                         later(ex, e, h, s)));
+            for (int i = 0; i < s.turns; ++i)
                 ex.run_one();
-            h.abort();
+            all.abort();
             ex.run_until_idle();
-            CHECK(h.is_finished());
+            if (h.is_waited_for())
+                h.release();
+            ex.run_until_idle();
+            CHECK(all.is_finished());
             CHECK((log.text() == "local parameter" || log.text() == "parameter"));
             CHECK(ex.armed_timers() == 0);
         };
         const auto aborted_at_any_turn = [&](auto operation) {
-            for (const bool sets : {false, true})
-                for (const clock::duration limit : {5ms, 20ms})
-                    for (const clock::duration passes : {7ms, 30ms})
-                        for (int turns = 0; turns < 12; ++turns) {
-                            CAPTURE(sets);
-                            CAPTURE(limit.count());
-                            CAPTURE(passes.count());
-                            CAPTURE(turns);
-                            at(operation, sets, limit, passes, turns);
-                        }
+            for (const auto kind : {waits_for::an_event, waits_for::an_event_when_it_has_worked,
+                                    waits_for::a_wake_on_its_way})
+                for (const bool ends : {false, true})
+                    for (const clock::duration limit : {5ms, 20ms})
+                        for (const clock::duration passes : {7ms, 30ms})
+                            for (int turns = 0; turns < 25; ++turns) {
+                                CAPTURE(static_cast<int>(kind));
+                                CAPTURE(ends);
+                                CAPTURE(limit.count());
+                                CAPTURE(passes.count());
+                                CAPTURE(turns);
+                                run(operation, {kind, ends, limit, passes, turns});
+                            }
         };
         using limit = clock::duration;
         SUBCASE("a timeout in a timeout") {

@@ -98,16 +98,26 @@ public:
         if (std::exchange(alive_, false)) {
             // A composite that has ended may still hold frames, for its await_resume to destroy; not
             // its destructor (R15).
-            if constexpr (requires { operation_.discard(); })
+            if constexpr (composite) {
                 error = operation_.discard();
+                if (noted_)
+                    error = std::move(noted_);
+            }
             operation_.Operation::~Operation();
         }
         return error;
     }
 
 private:
-    void note(std::exception_ptr) noexcept override {} // there is no frame to throw
+    static constexpr bool composite = requires(Operation& o) { o.discard(); };
 
+    void note(std::exception_ptr error) noexcept override {
+        if constexpr (composite) // a plain operation has no frames that could throw
+            noted_ = std::move(error);
+    }
+
+    struct nothing {};
+    [[no_unique_address]] std::conditional_t<composite, std::exception_ptr, nothing> noted_;
     union {
         Operation operation_;
     };
