@@ -93,16 +93,17 @@ public:
         return tail > head ? static_cast<std::size_t>(tail - head) : 0;
     }
 
-    /// Moves half of this queue into `to`, the empty queue of the calling worker, and gives the
-    /// oldest of them to run at once. Null if there was nothing, or a race was lost.
-    strand* steal_into(local_queue& to) noexcept {
+    /// Moves half of this queue, but not more than `most`, into `to`, the empty queue of the calling
+    /// worker, and gives the oldest of them to run at once. Null if there was nothing, or a race was
+    /// lost.
+    strand* steal_into(local_queue& to, std::uint64_t most = Capacity) noexcept {
         const std::uint64_t to_tail = to.tail_.load(std::memory_order_relaxed); // the caller's own
         std::uint64_t head = head_.load(std::memory_order_acquire);             // (T)
         const std::uint64_t tail = tail_.load(std::memory_order_acquire);       // (P)
         if (tail <= head)
             return nullptr;
         const std::uint64_t count = std::min(tail - head, std::uint64_t{Capacity});
-        const std::uint64_t n = count - count / 2;
+        const std::uint64_t n = std::min(count - count / 2, most);
         // Copied before they are ours: if the head has not moved by then, nobody has taken or
         // overwritten them (I2).
         strand* const first = slot(head).load(std::memory_order_relaxed);

@@ -3,6 +3,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/strand.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -13,7 +14,7 @@ namespace magpie::detail {
 /// schedulers, a few places deep. The worker alone puts in; anybody may take out.
 class recent_stack {
 public:
-    static constexpr std::uint32_t capacity = 16;
+    static constexpr std::uint32_t capacity = 64;
 
     recent_stack() noexcept = default;
     recent_stack(const recent_stack&) = delete;
@@ -43,6 +44,23 @@ public:
         }
         top_.store(top, std::memory_order_relaxed);
         return nullptr;
+    }
+
+    /// Takes out `s` if it is among the newest `capacity / 4`. Returns whether it was.
+    bool remove(strand& s) noexcept {
+        const std::uint32_t top = top_.load(std::memory_order_relaxed);
+        const std::uint32_t n = std::min(top - bottom_.load(std::memory_order_relaxed), capacity / 4);
+        for (std::uint32_t i = 1; i <= n; ++i) {
+            atomic<strand*>& p = place(top - i);
+            if (p.load(std::memory_order_relaxed) != &s) // only this worker puts anything in
+                continue;
+            if (p.exchange(nullptr, std::memory_order_acquire) == nullptr) // a thief was faster
+                return false;
+            if (i == 1)
+                top_.store(top - 1, std::memory_order_relaxed);
+            return true;
+        }
+        return false;
     }
 
     /// The oldest, or null.

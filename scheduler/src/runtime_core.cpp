@@ -199,6 +199,11 @@ void runtime_core::retire_elsewhere() noexcept {
         notify_any();
 }
 
+bool runtime_core::run_now(cell& c) noexcept {
+    worker* const w = worker::current();
+    return w != nullptr && &w->core() == this && w->run_now(c);
+}
+
 void runtime_core::run_blocking(blocking_job& job) { pool.submit(job, shared_from_this()); }
 
 // --- waking ---

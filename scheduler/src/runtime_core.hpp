@@ -41,6 +41,7 @@ public:
     void adopt(cell& c) noexcept override;
     bool enroll(cell& c) noexcept override;
     void retire(cell& c) noexcept override;
+    bool run_now(cell& c) noexcept override;
     void run_blocking(blocking_job& job) override;
     timer_service* timers() noexcept override { return this; }
 

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,8 +22,11 @@ namespace magpie::detail {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr std::uint32_t recent_limit = 16; // how often in a row the newest goes before the queue
-constexpr auto watch_interval = 1ms;       // how often one looks while others run
+constexpr std::uint32_t recent_limit = 16;       // how often in a row the newest goes before the queue
+constexpr std::uint32_t nested_limit = 256;      // turns inside one turn ...
+constexpr std::uint32_t nested_depth_limit = 64; // ... and inside each other: they use stack
+constexpr auto nap = 50us;                       // of a thief whose last steal did not pay
+constexpr auto watch_interval = 1ms;             // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
 
@@ -119,15 +123,13 @@ strand* worker::next() noexcept {
     if (strand* const s = std::exchange(found_, nullptr))
         return s;
     ++tick_;
-    if (tick_ % core_.options.event_interval == 0) {
-        maintain();
-        looked_at_ = tick_;
-        if (core_.timers_due()) // of the others: one of them may be stuck
-            fired_.add(core_.fire_timers());
-    }
-    if (tick_ % core_.options.global_queue_interval == 0)
+    if (tick_ - maintained_ >= core_.options.event_interval)
+        maintain_all();
+    if (tick_ - injected_ >= core_.options.global_queue_interval) {
+        injected_ = tick_;
         if (strand* const s = one_from_injector())
             return s;
+    }
     if (recent_run_ < recent_limit) {
         if (strand* const s = recent_.pop()) {
             ++recent_run_;
@@ -186,9 +188,34 @@ strand* worker::search() noexcept {
             return nullptr;
         searching_ = true;
     }
+    if (!last_steal_paid()) {
+        // Its tasks were shorter than moving them is dear: they went better where they were. It stays
+        // a searcher, so nobody is woken in its place, and tries again with a single one.
+        if (strand* const s = share_from_injector())
+            return s;
+        if (!core_.work_anywhere())
+            return nullptr;
+        std::this_thread::sleep_for(nap);
+    }
     if (strand* const s = steal_once())
         return s;
     return share_from_injector();
+}
+
+/// Whether what was stolen last kept this worker busy for as long as it cost to move.
+bool worker::last_steal_paid() noexcept {
+    if (const std::uint64_t n = std::exchange(stolen_last_, 0); n > 0) {
+        const auto busy = futex::time_point::clock::now() - stole_at_;
+        steal_most_ = busy < n * core_.options.move_cost ? 1 : ring_.capacity;
+    }
+    return steal_most_ > 1;
+}
+
+void worker::note_steal(std::uint64_t n) noexcept {
+    steals_.add();
+    stolen_.add(n);
+    stolen_last_ = n;
+    stole_at_ = futex::time_point::clock::now();
 }
 
 strand* worker::steal_once() noexcept {
@@ -199,9 +226,8 @@ strand* worker::steal_once() noexcept {
         if (&victim == this)
             continue;
         const std::uint64_t before = ring_.tail_index();
-        if (strand* const s = victim.ring_.steal_into(ring_)) {
-            steals_.add();
-            stolen_.add(ring_.tail_index() - before + 1);
+        if (strand* const s = victim.ring_.steal_into(ring_, steal_most_)) {
+            note_steal(ring_.tail_index() - before + 1);
             return s;
         }
     }
@@ -210,8 +236,7 @@ strand* worker::steal_once() noexcept {
         if (&victim == this)
             continue;
         if (strand* const s = victim.recent_.steal(1)) {
-            steals_.add();
-            stolen_.add();
+            note_steal(1);
             return s;
         }
     }
@@ -230,15 +255,48 @@ void worker::found_work() noexcept {
 
 void worker::execute(strand& s) noexcept {
     found_work();
-    cell& c = static_cast<cell&>(s); // the strands of this executor are cells
+    nested_ = 0;
+    nested_left_ = nested_limit;
+    take_turn(static_cast<cell&>(s)); // the strands of this executor are cells
+    if (lost())
+        return;
+    running_id_.store(0, std::memory_order_relaxed);
+    if (nested_left_ == 0) // it went before the queue long enough
+        recent_run_ = recent_limit;
+}
+
+// The caller's task waits for `c` and could do nothing else. It counts as a turn like any other, so
+// timers and driver have their look; how many may run inside one turn is bounded, for what is in the
+// queues waits meanwhile.
+bool worker::run_now(cell& c) noexcept {
+    if (nested_left_ == 0 || nested_ == nested_depth_limit || !recent_.remove(c))
+        return false;
+    const std::uint64_t id = running_id();
+    const std::uintptr_t where = running_where();
+    ++nested_;
+    --nested_left_;
+    take_turn(c);
+    if (lost()) // the rest of the caller's turn has no worker
+        return true;
+    --nested_;
+    running_id_.store(id, std::memory_order_relaxed); // as in take_turn
+    running_where_.store(where, std::memory_order_relaxed);
+    if (++tick_ - maintained_ >= core_.options.event_interval) {
+        thread_state& here = this_thread();
+        strand* const turn = std::exchange(here.turn, nullptr); // what becomes ready keeps its order
+        maintain_all();
+        here.turn = turn;
+    }
+    return true;
+}
+
+void worker::take_turn(cell& c) noexcept {
     turns_.add();
     running_id_.store(c.id, std::memory_order_relaxed); // for reports: relaxed, a recent value will do
     running_where_.store(c.origin_word(), std::memory_order_relaxed);
     if (core_.closing_hint()) [[unlikely]]
         c.abort();
-    s.run_turn();
-    if (!lost())
-        running_id_.store(0, std::memory_order_relaxed);
+    c.run_turn();
 }
 
 // --- queues ---
@@ -288,6 +346,14 @@ std::uint32_t worker::random(std::uint32_t below) noexcept {
     random_ ^= random_ << 25;
     random_ ^= random_ >> 27;
     return static_cast<std::uint32_t>(((random_ * 0x2545F4914F6CDD1DULL) >> 32) * below >> 32);
+}
+
+void worker::maintain_all() noexcept {
+    maintained_ = tick_;
+    maintain();
+    looked_at_ = tick_;
+    if (core_.timers_due()) // of the others: one of them may be stuck
+        fired_.add(core_.fire_timers());
 }
 
 void worker::maintain() noexcept {

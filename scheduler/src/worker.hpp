@@ -54,6 +54,7 @@ public:
     void run_until(const std::function<bool()>& done, futex::time_point deadline);
 
     void schedule(strand& s, executor::placement where) noexcept;
+    bool run_now(cell& c) noexcept;
     std::uint64_t next_id() noexcept;
 
     // --- from any thread ---
@@ -89,10 +90,14 @@ private:
     strand* share_from_injector() noexcept;
     strand* search() noexcept;
     strand* steal_once() noexcept;
+    bool last_steal_paid() noexcept;
+    void note_steal(std::uint64_t n) noexcept;
     void execute(strand& s) noexcept;
+    void take_turn(cell& c) noexcept;
     bool lost() const noexcept { return current() != this; }
     void push(strand& s) noexcept;
     void maintain() noexcept;
+    void maintain_all() noexcept;
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;
@@ -104,14 +109,21 @@ private:
 
     // The thread's own.
     std::uint32_t tick_ = 0;
-    std::uint32_t recent_run_ = 0; // how many in a row came from recent_
-    std::uint64_t random_;         // xorshift64*
-    std::uint32_t looked_at_ = 0;  // the tick_ of the last look at the clock
-    std::uint32_t look_every_ = 1; // turns between two of them
-    std::uint64_t last_look_ = 0;  // what it said, in milliseconds
+    std::uint32_t recent_run_ = 0;  // how many in a row came from recent_
+    std::uint32_t nested_ = 0;      // turns that run inside another now
+    std::uint32_t nested_left_ = 0; // how many more the outermost turn may have inside it
+    std::uint32_t maintained_ = 0;  // the tick_ of the last regular look at timers and driver
+    std::uint32_t injected_ = 0;    // the tick_ of the last regular look at the injector
+    std::uint64_t random_;          // xorshift64*
+    std::uint32_t looked_at_ = 0;   // the tick_ of the last look at the clock
+    std::uint32_t look_every_ = 1;  // turns between two of them
+    std::uint64_t last_look_ = 0;   // what it said, in milliseconds
     std::uint64_t poll_before_; // ring index whose strand runs only after a look at reactor and timers
     std::uint64_t last_id_ = 0;
     bool searching_ = false;
+    std::uint64_t stolen_last_ = 0; // how many the last steal took, until it is known whether it paid
+    std::uint64_t steal_most_ = local_queue<>::capacity; // 1 after one that did not
+    futex::time_point stole_at_;
     futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;    // the frame lists were given back in this sleep
     strand* found_ = nullptr; // taken from a stuck worker's slot while parked

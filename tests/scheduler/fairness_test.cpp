@@ -184,7 +184,8 @@ TEST_SUITE("scheduler.fairness") {
                        auto f) -> task<> {
             auto h = magpie::spawn(f(n, w, end)); // the chain is newer, each time again
             magpie::spawn(chain(end, n)).detach();
-            co_await h;
+            // (A handle that is awaited by itself would have its task run at once.)
+            CHECK(co_await magpie::timeout(1h, std::move(h)));
         };
         rt.block_on(main(stop, links, waited, newcomer));
         CHECK(waited <= 64);
@@ -201,6 +202,7 @@ TEST_SUITE("scheduler.fairness") {
             std::vector<join_handle<>> all;
             for (int i = 0; i < 5; ++i)
                 all.push_back(magpie::spawn(g(o, i)));
+            co_await magpie::yield_now(); // a task that is awaited would go before the others
             for (auto& h : all)
                 co_await h;
         };

@@ -223,6 +223,29 @@ scenario recent("queue.recent", {.preemptions = 3, .full = 4}, [] {
 mistake recent_in_two(recent, "a place is emptied by a load and a store",
                       {"recent_stack::take", "exchange", how::in_two});
 
+// What is awaited is taken out of the middle, or by a thief, but once.
+scenario removed_recent("queue.recent_remove", {.preemptions = 3, .full = 4}, [] {
+    numbered_strands strands(4);
+    recent_stack stack;
+    for (std::size_t i = 0; i < 3; ++i)
+        stack.push(strands[i]);
+    thread("worker", [&] {
+        if (stack.remove(strands[1]))
+            numbered_strands::run(&strands[1]);
+        stack.push(strands[3]);
+        if (stack.remove(strands[3]))
+            numbered_strands::run(&strands[3]);
+        check(!stack.remove(strands[3]), "it is not there twice");
+    });
+    threads(2, "thief", [&] { numbered_strands::run(stack.steal(1)); });
+    run();
+    drain_recent(stack);
+    strands.check_all_run();
+});
+
+mistake removed_in_two(removed_recent, "a place is emptied by a load and a store",
+                       {"recent_stack::remove", "exchange", how::in_two});
+
 scenario full_recent("queue.recent_overflow", {.preemptions = 3, .full = 4}, [] {
     numbered_strands strands(recent_stack::capacity + 2);
     recent_stack stack;

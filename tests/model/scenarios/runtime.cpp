@@ -18,6 +18,7 @@ std::shared_ptr<runtime_core> make_core(std::size_t workers) {
     o.worker_threads = workers;
     o.seed = 1;
     o.lifo_slot = false; // who takes from a stuck worker's slot looks at the clock
+    o.move_cost = {};    // and so does a thief that asks what its last steal has brought
     return std::make_shared<runtime_core>(std::move(o), std::source_location::current());
 }
 

@@ -41,6 +41,11 @@ public:
     /// Called on the task's last turn, when its frames are gone and before its waiter is told.
     virtual void retire(detail::cell& c) noexcept = 0;
 
+    /// For a task that waits for `c` with all it has: runs `c` at once, inside the caller's turn, if it
+    /// is among the newest that this thread has queued. Returns whether it took a turn; it may have
+    /// suspended in it. On the caller's turn.
+    virtual bool run_now(detail::cell&) noexcept { return false; }
+
     /// Runs a job where blocking harms nobody. The default has no such place and throws.
     virtual void run_blocking(detail::blocking_job& job);
 

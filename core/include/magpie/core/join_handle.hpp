@@ -71,6 +71,11 @@ public:
         if (cell_ == nullptr)
             return true;
         state_ = cell_->joined();
+        // Nothing else of this task could go on meanwhile: its own turn is the best place for the one
+        // it waits for, and neither of them needs to be queued or woken for the other.
+        if (state_ == detail::cell::join_state::pending && this->is_alone() &&
+            cell_->where_it_runs().run_now(*cell_))
+            state_ = cell_->joined();
         return state_ != detail::cell::join_state::pending;
     }
     bool publish() noexcept {

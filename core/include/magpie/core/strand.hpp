@@ -72,6 +72,9 @@ protected:
     /// Where an operation that is about to be awaited belongs (await_transform sets it).
     branch* where() const noexcept;
 
+    /// Whether the whole task waits for this leaf: no composite stands between.
+    bool is_alone() const noexcept;
+
     /// Whether its branch was dropped while it was coming.
     bool is_dropped() const noexcept { return cancelled_; }
 

@@ -43,6 +43,7 @@ struct runtime_options {
     std::uint32_t event_interval = 61;
     std::uint16_t budget = 128;
     bool lifo_slot = true;
+    std::chrono::nanoseconds move_cost = std::chrono::microseconds(1); // of a stolen task
     std::optional<std::uint64_t> seed;
     bool paused_clock = false;
     bool io = true;

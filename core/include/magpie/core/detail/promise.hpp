@@ -76,6 +76,8 @@ inline branch* leaf::where() const noexcept {
 
 inline strand& leaf::owner() const noexcept { return where()->owner(); }
 
+inline bool leaf::is_alone() const noexcept { return where() == &where()->owner(); }
+
 } // namespace magpie
 
 namespace magpie::detail {
