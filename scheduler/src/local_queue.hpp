@@ -20,7 +20,8 @@ class local_queue {
 public:
     static constexpr std::size_t capacity = Capacity;
 
-    local_queue() noexcept = default;
+    /// @param thieves  false: there is nobody but the worker
+    explicit local_queue(bool thieves = true) noexcept : thieves_(thieves) {}
     local_queue(const local_queue&) = delete;
     local_queue& operator=(const local_queue&) = delete;
 
@@ -46,12 +47,17 @@ public:
             if (head == tail_.load(std::memory_order_relaxed)) // ours
                 return nullptr;
             strand* const s = slot(head).load(std::memory_order_relaxed); // our own write
+            if (!thieves_) {
+                prefetch(slot(head + 2).load(std::memory_order_relaxed));
+                head_.store(head + 1, std::memory_order_relaxed); // for statistics
+                return s;
+            }
             // Release: (T), for the slot is free from here on.
             if (head_.compare_exchange_weak(head, head + 1, std::memory_order_release,
                                             std::memory_order_relaxed)) {
                 // Tasks that have waited long are out of the caches: the next ones come nearer
                 // while this one runs. Stale slots are harmless to ask for.
-                __builtin_prefetch(slot(head + 2).load(std::memory_order_relaxed), 1);
+                prefetch(slot(head + 2).load(std::memory_order_relaxed));
                 return s;
             }
         }
@@ -128,8 +134,13 @@ private:
     //
     // (P) push -> thief: the tail (release) carries the slot, and the strand as its waker left it.
     // (T) take -> push: the head (release) tells the worker that the slots have been read.
+    static void prefetch(const strand* s) noexcept { // the strand, and the end of its cell
+        __builtin_prefetch(s, 1);
+        __builtin_prefetch(reinterpret_cast<const char*>(s) + 64, 1);
+    }
     atomic<strand*>& slot(std::uint64_t index) noexcept { return slots_[index % Capacity]; }
 
+    const bool thieves_;
     alignas(64) atomic<std::uint64_t> head_{0}; // written by everybody
     alignas(64) atomic<std::uint64_t> tail_{0}; // written by the worker
     std::array<atomic<strand*>, Capacity> slots_{};

@@ -16,7 +16,8 @@ class recent_stack {
 public:
     static constexpr std::uint32_t capacity = 64;
 
-    recent_stack() noexcept = default;
+    /// @param thieves  false: there is nobody but the worker
+    explicit recent_stack(bool thieves = true) noexcept : thieves_(thieves) {}
     recent_stack(const recent_stack&) = delete;
     recent_stack& operator=(const recent_stack&) = delete;
 
@@ -54,7 +55,7 @@ public:
             atomic<strand*>& p = place(top - i);
             if (p.load(std::memory_order_relaxed) != &s) // only this worker puts anything in
                 continue;
-            if (p.exchange(nullptr, std::memory_order_acquire) == nullptr) // a thief was faster
+            if (take(p) == nullptr) // a thief was faster
                 return false;
             if (i == 1)
                 top_.store(top - 1, std::memory_order_relaxed);
@@ -109,12 +110,18 @@ private:
     // I2. A strand leaves by the exchange of who gets it, so it leaves once.
     // (P) push -> take: the place carries the strand as its waker left it.
     strand* take(atomic<strand*>& p) noexcept {
-        if (p.load(std::memory_order_relaxed) == nullptr) // a hint: spare the line
+        strand* const s = p.load(std::memory_order_relaxed);
+        if (s == nullptr) // a hint: spare the line
             return nullptr;
+        if (!thieves_) {
+            p.store(nullptr, std::memory_order_relaxed); // our own write
+            return s;
+        }
         return p.exchange(nullptr, std::memory_order_acquire); // (P)
     }
     atomic<strand*>& place(std::uint32_t position) noexcept { return places_[position % capacity]; }
 
+    const bool thieves_;
     atomic<std::uint32_t> bottom_{0}; // both written by the worker alone, and only grow apart by
     atomic<std::uint32_t> top_{0};    // `capacity`; others read them as hints
     std::array<atomic<strand*>, capacity> places_{};

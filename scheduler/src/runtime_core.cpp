@@ -91,7 +91,7 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
                              ? *options.seed
                              : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
     for (std::size_t i = 0; i < n; ++i)
-        workers.push_back(std::make_unique<worker>(*this, i, seed += 0x9E3779B97F4A7C15ULL));
+        workers.push_back(std::make_unique<worker>(*this, i, seed += 0x9E3779B97F4A7C15ULL, n == 1));
     pool.on_idle = [this] {
         if (time.paused())
             notify_any(); // the clock may go on now, if all sleep

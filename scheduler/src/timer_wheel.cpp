@@ -2,14 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace magpie::detail {
-
-timer_wheel::timer_wheel() noexcept {
-    for (level& l : levels_)
-        for (timer_entry& head : l.at)
-            head.previous = head.next = &head;
-}
 
 timer_wheel::position timer_wheel::place_of(std::uint64_t tick) const noexcept {
     // Beyond the wheel: the last slot that will be looked at, where it is placed anew.
@@ -27,29 +22,30 @@ void timer_wheel::insert(timer_entry& e, std::uint64_t tick) noexcept {
     // The slot of the present tick has been served: what is due by now waits for the next one.
     const position p = place_of(std::max(tick, elapsed_ + 1));
     level& l = levels_[p.level];
-    timer_entry& head = l.at[p.slot];
-    e.previous = head.previous;
-    e.next = &head;
-    e.previous->next = &e;
-    head.previous = &e;
+    slot& s = l.at[p.slot];
+    const unsigned n = s.turn++ % lists;
+    ++s.count;
+    list& to = s.of[n];
+    e.list = static_cast<std::uint16_t>((p.level * slots + p.slot) * lists + n);
+    e.previous = to.last;
+    e.next = nullptr;
+    (to.last != nullptr ? to.last->next : to.first) = &e;
+    to.last = &e;
     l.occupied |= std::uint64_t{1} << p.slot;
 }
 
 void timer_wheel::remove(timer_entry& e) noexcept {
-    timer_entry* const previous = e.previous;
-    timer_entry* const next = e.next;
-    previous->next = next;
-    next->previous = previous;
-    if (previous == next) { // only the head is left: it is one of our slots
-        for (level& l : levels_) {
-            const auto first = l.at.data();
-            if (previous >= first && previous < first + slots) {
-                l.occupied &= ~(std::uint64_t{1} << (previous - first));
-                break;
-            }
-        }
-    }
+    const unsigned at = e.list / lists;
+    level& l = levels_[at / slots];
+    slot& s = l.at[at % slots];
+    list& from = s.of[e.list % lists];
+    (e.previous != nullptr ? e.previous->next : from.first) = e.next;
+    (e.next != nullptr ? e.next->previous : from.last) = e.previous;
     e.previous = e.next = nullptr;
+    if (--s.count == 0) {
+        s.turn = 0;
+        l.occupied &= ~(std::uint64_t{1} << at % slots);
+    }
 }
 
 std::uint64_t timer_wheel::next_tick() const noexcept {
@@ -85,19 +81,21 @@ timer_entry* timer_wheel::advance(std::uint64_t now) noexcept {
             const unsigned shift = digit_bits * n;
             if ((at & ((std::uint64_t{1} << shift) - 1)) != 0)
                 continue;
-            const auto s = static_cast<unsigned>(at >> shift) & (slots - 1);
+            const auto digit = static_cast<unsigned>(at >> shift) & (slots - 1);
             level& l = levels_[n];
-            timer_entry& head = l.at[s];
-            if (head.next == &head)
+            if (l.at[digit].count == 0)
                 continue;
-            l.occupied &= ~(std::uint64_t{1} << s);
-            timer_entry* e = head.next;
-            head.previous->next = nullptr;
-            head.previous = head.next = &head;
-            while (e != nullptr) {
-                timer_entry* const next = e->next;
-                if (next != nullptr)
-                    __builtin_prefetch(next->next, 1);
+            l.occupied &= ~(std::uint64_t{1} << digit);
+            slot taken = std::exchange(l.at[digit], slot{});
+            for (unsigned i = 0; taken.count > 0; ++i) {
+                list& from = taken.of[i % lists];
+                timer_entry* const e = from.first;
+                if (e == nullptr) // an entry of another list has been removed
+                    continue;
+                --taken.count;
+                from.first = e->next;
+                if (from.first != nullptr)
+                    __builtin_prefetch(from.first, 1);
                 if (e->tick <= at) {
                     e->previous = nullptr;
                     e->next = nullptr;
@@ -107,7 +105,6 @@ timer_entry* timer_wheel::advance(std::uint64_t now) noexcept {
                 } else {
                     insert(*e, e->tick);
                 }
-                e = next;
             }
         }
     }

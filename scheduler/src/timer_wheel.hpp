@@ -13,12 +13,15 @@ namespace magpie::detail {
 /// than the wheel reaches stand in its last slot and are sorted again from there.
 /// (Varghese and Lauck, 1987.)
 ///
+/// A slot has several lists, filled in turn and walked in step: what has waited long is out of the
+/// caches, and a single list can only be fetched one entry after the other.
+///
 /// Not thread-safe: the owner has a lock. Insert and remove are O(1).
 class timer_wheel {
 public:
     static constexpr std::uint64_t never = ~std::uint64_t{0};
 
-    timer_wheel() noexcept;
+    timer_wheel() noexcept = default;
     timer_wheel(const timer_wheel&) = delete;
     timer_wheel& operator=(const timer_wheel&) = delete;
 
@@ -42,19 +45,31 @@ private:
     static constexpr unsigned levels = 6;
     static constexpr std::uint64_t reach = std::uint64_t{1} << (digit_bits * levels);
 
+    static constexpr unsigned lists = 8; // of a slot
+
     struct position {
         unsigned level;
         unsigned slot;
     };
     position place_of(std::uint64_t tick) const noexcept;
 
-    struct level {
-        std::uint64_t occupied = 0;        // a bit a slot
-        std::array<timer_entry, slots> at; // heads of circular lists
+    struct list {
+        timer_entry* first = nullptr;
+        timer_entry* last = nullptr;
     };
+    struct slot {
+        std::array<list, lists> of;
+        std::uint32_t count = 0; // entries
+        std::uint32_t turn = 0;  // how many came since it was empty: the next goes to list turn % lists
+    };
+    struct level {
+        std::uint64_t occupied = 0; // a bit a slot
+        std::array<slot, slots> at;
+    };
+    static_assert(levels * slots * lists <= 65536, "timer_entry::list has 16 bits");
 
     std::uint64_t elapsed_ = 0;
-    std::array<level, levels> levels_;
+    std::array<level, levels> levels_{};
 };
 
 } // namespace magpie::detail

@@ -3,9 +3,11 @@
 #include "timer_wheel.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/await_transform.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/timer.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -54,14 +56,21 @@ public:
             due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
             next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
         }
+        // Tasks that have slept are out of the caches: a group of them is fetched together, step by step,
+        // for each step's address stands in what the one before it has brought.
+        std::array<leaf*, 16> group;
         std::size_t n = 0;
         while (due != nullptr) {
-            timer_entry* const next = due->next; // before the wake, which may free the entry
-            if (next != nullptr)
-                __builtin_prefetch(next->waiter); // a task that has slept is out of the caches
-            wake(*due->waiter);
-            due = next;
-            ++n;
+            std::size_t size = 0;
+            for (; due != nullptr && size < group.size(); due = due->next) // no wake has freed one yet
+                group[size++] = due->waiter;
+            for (std::size_t i = 0; i < size; ++i)
+                leaf_access::prefetch_place(*group[i]);
+            for (std::size_t i = 0; i < size; ++i)
+                leaf_access::prefetch_strand(*group[i]);
+            for (std::size_t i = 0; i < size; ++i)
+                wake(*group[i]);
+            n += size;
         }
         return n;
     }

@@ -60,8 +60,9 @@ private:
 
 } // namespace
 
-worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed) noexcept
-    : core_(core), index_(index), random_(seed | 1), poll_before_(no_index) {}
+worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone) noexcept
+    : core_(core), index_(index), random_(seed | 1), poll_before_(no_index), alone_(alone),
+      recent_(!alone), ring_(!alone) {}
 
 worker* worker::current() noexcept { return static_cast<worker*>(this_thread().worker); }
 
@@ -169,11 +170,12 @@ strand* worker::share_from_injector() noexcept {
         std::min(waiting / core_.workers.size() + 1, ring_.capacity / 2), taken);
     if (s == nullptr)
         return nullptr;
-    strand* rest = s->queue_next;
-    while (rest != nullptr) {
-        strand* const following = rest->queue_next;
+    for (const strand* cold = s->queue_next; cold != nullptr; cold = cold->queue_next)
+        __builtin_prefetch(cold, 1);
+    for (strand *rest = s->queue_next, *following; rest != nullptr; rest = following) {
+        following = rest->queue_next;
+        rest->prefetch_turn();
         push(*rest);
-        rest = following;
     }
     if (taken > 1)
         core_.notify_one(); // who lay down meanwhile has seen them in neither queue
@@ -181,7 +183,7 @@ strand* worker::share_from_injector() noexcept {
 }
 
 strand* worker::search() noexcept {
-    if (core_.workers.size() == 1)
+    if (alone_)
         return nullptr;
     if (!searching_) {
         if (!core_.idle.start_searching())
@@ -301,27 +303,32 @@ void worker::take_turn(cell& c) noexcept {
 
 // --- queues ---
 
+void worker::wake_another() noexcept {
+    if (!alone_)
+        core_.notify_one();
+}
+
 void worker::schedule(strand& s, executor::placement where) noexcept {
     if (where == executor::placement::yield) {
         poll_before_ = std::min(poll_before_, ring_.tail_index());
         push(s);
         if (ring_.size() > 1)
-            core_.notify_one();
+            wake_another();
         return;
     }
     // Between turns (timers, reactor) there is no "next": the order of the wakes is kept.
     if (!core_.options.lifo_slot || this_thread().turn == nullptr) {
         push(s);
-        core_.notify_one();
+        wake_another();
         return;
     }
     // One that is alone wakes nobody: this worker comes to it next, and if its turn lasts, who looks
     // after the others takes it.
     if (strand* const oldest = recent_.push(s)) {
         push(*oldest);
-        core_.notify_one();
+        wake_another();
     } else if (recent_.size() > 1) {
-        core_.notify_one();
+        wake_another();
     }
 }
 

@@ -36,7 +36,8 @@ private:
 /// which may change (block_in_place).
 class alignas(64) worker final : public blocking_job {
 public:
-    worker(runtime_core& core, std::size_t index, std::uint64_t seed) noexcept;
+    /// @param alone  it is the only one
+    worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone) noexcept;
 
     /// The worker that the calling thread runs, null if it runs none.
     static worker* current() noexcept;
@@ -96,6 +97,7 @@ private:
     void take_turn(cell& c) noexcept;
     bool lost() const noexcept { return current() != this; }
     void push(strand& s) noexcept;
+    void wake_another() noexcept;
     void maintain() noexcept;
     void maintain_all() noexcept;
     void park() noexcept;
@@ -129,6 +131,7 @@ private:
     strand* found_ = nullptr; // taken from a stuck worker's slot while parked
     futex::time_point awake_since_;
 
+    const bool alone_; // the only worker: nobody steals, and there is nobody to wake
     recent_stack recent_;
     local_queue<> ring_;
 

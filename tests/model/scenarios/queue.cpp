@@ -244,7 +244,7 @@ scenario removed_recent("queue.recent_remove", {.preemptions = 3, .full = 4}, []
 });
 
 mistake removed_in_two(removed_recent, "a place is emptied by a load and a store",
-                       {"recent_stack::remove", "exchange", how::in_two});
+                       {"recent_stack::take", "exchange", how::in_two});
 
 scenario full_recent("queue.recent_overflow", {.preemptions = 3, .full = 4}, [] {
     numbered_strands strands(recent_stack::capacity + 2);

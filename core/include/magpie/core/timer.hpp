@@ -29,7 +29,8 @@ struct timer_entry {
     std::uint64_t tick = 0; // milliseconds since the service began, rounded up
     void* wheel = nullptr;  // where it was armed; written by arm alone
     leaf* waiter = nullptr;
-    bool armed = false; // guarded by the wheel's lock
+    std::uint16_t list = 0; // which of the wheel's lists it is in
+    bool armed = false;     // guarded by the wheel's lock
 };
 
 /// `base + d` without overflow: durations too long for the clock mean the end of time.

@@ -36,6 +36,16 @@ public:
     static void place(leaf& l, Place& p) noexcept {
         l.set_place(p);
     }
+    /// For who is going to wake many that have waited long: brings a leaf's place nearer, and then,
+    /// a few leaves later, the strand behind it.
+    static void prefetch_place(const leaf& l) noexcept {
+        __builtin_prefetch(reinterpret_cast<const void*>(l.place_ & ~leaf::lone));
+    }
+    static void prefetch_strand(const leaf& l) noexcept {
+        const auto* const at = reinterpret_cast<const char*>(l.where());
+        __builtin_prefetch(at, 1);
+        __builtin_prefetch(at + 64, 1);
+    }
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
 };
 
