@@ -36,6 +36,8 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="print the rows and who has them")
     parser.add_argument("--smoke", action="store_true",
                         help="run each of our workloads once, small, and measure nothing")
+    # For work on the peers alone: one of them stands in for us.
+    parser.add_argument("--baseline", choices=drivers.SIDES, default=drivers.OURS, help=argparse.SUPPRESS)
     parser.add_argument("--build-dir", type=pathlib.Path, default=drivers.ROOT / "build/bench",
                         metavar="DIR", help="default build/bench")
     return parser.parse_args()
@@ -70,6 +72,14 @@ def chosen_rows(only, ours):
     return [row for name, row in every.items() if not only or name in only]
 
 
+def left_out(row, ours, programs):
+    """Why a row cannot be run, if so."""
+    if not row.supported(ours, programs):
+        return [f"(left out: {ours} does not have it yet)"]
+    lacks = row.lacks()
+    return [f"(left out: {lacks})"] if lacks else []
+
+
 def run(args):
     unknown = [peer for peer in args.peers if peer not in drivers.PEERS]
     if unknown:
@@ -77,11 +87,19 @@ def run(args):
     if args.smoke:
         program = build([drivers.OURS], args.build_dir)[drivers.OURS]
         return subprocess.run([program, "--smoke"]).returncode
-    programs = build([drivers.OURS, *args.peers], args.build_dir)
-    selected = chosen_rows(args.only, programs[drivers.OURS])
+    ours = args.baseline
+    if ours in drivers.SERVERS_ONLY:
+        raise drivers.Failure(f"{ours} has no workloads to list: it cannot be the baseline")
+    programs = build([ours], args.build_dir)
+    selected = chosen_rows(args.only, programs[ours])
+    needed = [peer for peer in args.peers if any(row.may_support(peer) for row in selected)]
+    if not args.list:
+        needed += [tool for tool in drivers.TOOLS if any(row.tool == tool for row in selected)]
+    programs.update(build(needed, args.build_dir))
     if args.list:
         for row in selected:
-            print(row.name, *[peer for peer in args.peers if row.supported(peer, programs)])
+            peers = [peer for peer in args.peers if row.supported(peer, programs)]
+            print(row.name, *peers, *left_out(row, ours, programs))
         return 0
     # A row with thousands of sockets needs it; the drivers inherit it.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -91,14 +109,17 @@ def run(args):
     entries, lines = [], []
     with contextlib.suppress(KeyboardInterrupt):  # what is there is worth showing
         for row in selected:
-            entry, ratios = compare.run_row(row, args.peers, programs, options, pairs, progress)
+            if reasons := left_out(row, ours, programs):
+                print(row.name, *reasons, file=sys.stderr)
+                continue
+            entry, ratios = compare.run_row(row, ours, args.peers, programs, options, pairs, progress)
             entries.append(entry)
             lines += report.rows_of(entry, ratios)
             progress("")
             if row is not selected[-1]:
                 print("done:", row.name, file=sys.stderr)
-    print(report.table(lines))
-    print(f"\nRatios are magpie / peer, below 1 magpie is better: median (quartiles) of {pairs} pairs,"
+    print(report.table(ours, lines))
+    print(f"\nRatios are {ours} / peer, below 1 {ours} is better: median (quartiles) of {pairs} pairs,"
           f" {options.reps} repetitions a run.\n{report.versions(entries)}; CPUs: {os.cpu_count()}")
     if args.json:
         args.json.write_text(json.dumps(entries, indent=1) + "\n")

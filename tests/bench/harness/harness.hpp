@@ -13,7 +13,8 @@
 
 /// What the benchmark drivers in C++ share: clocks, repetitions, the JSON line, the command line.
 ///
-/// A driver defines `peer_name()`, `peer_version()` and `workloads()`; `main` stands in main.cpp.
+/// A driver defines `peer_name()`, `peer_version()`, `workloads()`, and `servers()` of server.hpp; `main`
+/// stands in main.cpp.
 namespace bench {
 using clock = std::chrono::steady_clock;
 

@@ -1,8 +1,11 @@
 // DRIVER WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S]  prints one JSON line
 // DRIVER --list                                                   name, n, seconds, once or repeated
 // DRIVER --smoke                                                  runs all, small: results are checked
+// DRIVER serve NAME [--workers N]                                 serves until standard input ends
+// DRIVER serve --list                                             what it can serve
 
 #include "harness.hpp"
+#include "serve.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -100,7 +103,14 @@ int main(int argc, char** argv) try {
         ->check(CLI::NonNegativeNumber);
     app.add_flag("--list", wants_list, "print the workloads: name, n, seconds, once or repeated");
     app.add_flag("--smoke", wants_smoke, "run every workload once, small, and check the results");
+    auto* server = app.add_subcommand("serve",
+                                      "serve on a free port of 127.0.0.1 until standard input ends");
+    server->add_option("name", name, "which; --list shows them");
+    server->add_option("--workers", options.workers, "worker threads")->check(CLI::PositiveNumber);
+    server->add_flag("--list", wants_list, "print what can be served");
     CLI11_PARSE(app, argc, argv);
+    if (server->parsed())
+        return wants_list ? bench::list_servers() : bench::serve(name, options.workers);
 
     const auto all = bench::workloads();
     if (wants_list)

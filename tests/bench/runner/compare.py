@@ -2,26 +2,25 @@
 
 import statistics
 
-from .drivers import OURS
-
 # What is compared, and the field of a line that holds it.
 MEASURES = {"figure": "figure", "time": "ns_per_op", "cpu": "cpu_ns_per_op"}
 
 
-def run_row(row, peers, programs, options, pairs, progress):
-    """Gives what is written to the file for this row, and the quartiles of its ratios."""
+def run_row(row, ours, peers, programs, options, pairs, progress):
+    """Gives what is written to the file for this row, and the quartiles of its ratios: `ours` / peer."""
     peers = [peer for peer in peers if row.supported(peer, programs)]
-    sides = [OURS, *peers]
+    sides = [ours, *peers]
+    row.prepare(sides, programs, options, progress)
     lines = {side: [] for side in sides}
     for pair in range(pairs):
         for side in sides:
             progress(f"{row.name}: pair {pair + 1} of {pairs}, {side}")
             lines[side].append(row.measure(side, programs, options))
-    ratios = {peer: _ratios(lines[OURS], lines[peer]) for peer in peers}
+    ratios = {peer: _ratios(lines[ours], lines[peer]) for peer in peers}
     entry = {
         "workload": row.name,
-        "workers": lines[OURS][0]["workers"],
-        "ours": _middle(lines[OURS]),
+        "workers": lines[ours][0]["workers"],
+        "ours": _middle(lines[ours]),
         "peers": {peer: _middle(lines[peer]) for peer in peers},
         "ratio": {
             peer: {name: quartiles[1] for name, quartiles in of_peer.items()}

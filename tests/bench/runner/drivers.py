@@ -1,4 +1,4 @@
-"""Builds the drivers: ours and the peers'. Each is one program; `build` gives its path."""
+"""Builds the drivers, ours and the peers', and what loads servers. Each is one program."""
 
 import os
 import pathlib
@@ -10,6 +10,10 @@ ROOT = HERE.parent.parent
 COMPILER = "clang++-19"
 
 OURS = "magpie"
+NGINX = "nginx"
+
+# Sides that have no workloads, and what they serve.
+SERVERS_ONLY = {"epoll": ["echo"], NGINX: ["http_hello"]}
 
 
 class Failure(Exception):
@@ -95,12 +99,61 @@ def build_tokio(build):
     return build / "target/release/tokio-bench"
 
 
-BUILDS = {OURS: build_magpie, "tokio": build_tokio, "go": build_go, "asio": build_asio}
-PEERS = [name for name in BUILDS if name != OURS]
+def build_epoll(build):
+    need("libcli11-dev", "nlohmann-json3-dev")
+    _cmake(HERE / "peers/epoll", build, "epoll-bench")
+    return build / "epoll-bench"
+
+
+def build_nginx(build):
+    """Debian's. Its package would start a service, so only the program is taken out of it."""
+    installed = pathlib.Path("/usr/sbin/nginx")
+    if installed.exists():
+        return installed
+    program = build / "usr/sbin/nginx"
+    if not program.exists():
+        need("libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
+        try:
+            run(["apt-get", "download", "nginx"], cwd=build)
+        except Failure:  # the lists may be old
+            if os.geteuid() != 0:
+                raise
+            run(["apt-get", "update"])
+            run(["apt-get", "download", "nginx"], cwd=build)
+        for package in build.glob("nginx_*.deb"):
+            run(["dpkg-deb", "--extract", package, build])
+            package.unlink()
+    return program
+
+
+def build_load(build):
+    need("libcli11-dev", "nlohmann-json3-dev")
+    _cmake(HERE / "load", build, "bench-load")
+    return build / "bench-load"
+
+
+def build_wrk(_):
+    need("wrk")
+    program = shutil.which("wrk")
+    if program is None:
+        raise Failure("there is no wrk; install it, or leave out the http_hello rows")
+    return program
+
+
+SIDES = {
+    OURS: build_magpie,
+    "tokio": build_tokio,
+    "go": build_go,
+    "asio": build_asio,
+    "epoll": build_epoll,
+    NGINX: build_nginx,
+}
+PEERS = [name for name in SIDES if name != OURS]
+TOOLS = {"load": build_load, "wrk": build_wrk}  # what loads servers
 
 
 def build(name, folder):
-    """Builds the driver `name` below `folder` and gives the path of its program."""
+    """Builds a side's program or a tool below `folder` and gives its path."""
     target = (folder / name).resolve()
     target.mkdir(parents=True, exist_ok=True)
-    return BUILDS[name](target)
+    return {**SIDES, **TOOLS}[name](target)

@@ -1,8 +1,5 @@
 """The table."""
 
-HEADINGS = ["workload", "w", "magpie", "peer", "", "figure", "time", "CPU"]
-
-
 def rows_of(entry, ratios):
     """The table's rows for one workload, a row a peer."""
     ours = entry["ours"]
@@ -16,9 +13,9 @@ def rows_of(entry, ratios):
         start = ["", "", ""]
 
 
-def table(rows):
-    rows = [HEADINGS, *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+def table(ours, rows):
+    rows = [["workload", "w", ours, "peer", "", "figure", "time", "CPU"], *rows]
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     )
@@ -34,7 +31,8 @@ def versions(entries):
 
 
 def _figure(line):
-    return f"{_number(line['figure'])} {line['unit']}"
+    errors = f" ({line['errors']} errors)" if line.get("errors") else ""
+    return f"{_number(line['figure'])} {line['unit']}{errors}"
 
 
 def _ratio(quartiles):

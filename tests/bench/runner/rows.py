@@ -4,10 +4,13 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import subprocess
+import sys
 import time
 
-from .drivers import COMPILER, HERE, OURS, ROOT, Failure
+from . import loads, servers
+from .drivers import COMPILER, HERE, OURS, ROOT, SERVERS_ONLY, Failure
 
 RUN_TIMEOUT = 900  # seconds; no run takes a tenth of it
 
@@ -19,7 +22,24 @@ class Options:
     quick: bool = False
 
 
-class DriverRow:
+class Row:
+    """What all rows have; a row is one `name`."""
+
+    tool = None  # a program it needs beside the sides' own
+
+    def may_support(self, side):
+        """Whether `side` has to be built for this row."""
+        return side not in SERVERS_ONLY
+
+    def lacks(self):
+        """What this machine lacks for the row, or None."""
+        return None
+
+    def prepare(self, sides, programs, options, progress):
+        """Runs once, before the pairs."""
+
+
+class DriverRow(Row):
     """A workload that drivers run; `--list` of ours says how large and how long."""
 
     def __init__(self, listed):
@@ -29,7 +49,8 @@ class DriverRow:
         self.once = times == "once"
 
     def supported(self, side, programs):
-        return side in programs and self.name in listed_names(programs[side])
+        return (self.may_support(side) and side in programs
+                and self.name in listed_names(programs[side]))
 
     def measure(self, side, programs, options):
         n, seconds = self.n, self.seconds
@@ -45,7 +66,7 @@ class DriverRow:
         return json.loads(output_of(command).splitlines()[-1])  # a runtime may log before it
 
 
-class CompileRow:
+class CompileRow(Row):
     """CPU seconds of the compiler on a small program, without ccache."""
 
     name = "compile"
@@ -83,6 +104,65 @@ class CompileRow:
         }
 
 
+class ServerRow(Row):
+    """A server, and in other processes what loads it. CPU time is the server's alone."""
+
+    def __init__(self, name, load):
+        self.name = name
+        self.load = load
+        self.tool = load.tool
+
+    def may_support(self, side):
+        return side not in SERVERS_ONLY or self.load.serves in SERVERS_ONLY[side]
+
+    def supported(self, side, programs):
+        if side not in programs:
+            return False
+        return self.load.serves in (SERVERS_ONLY.get(side) or served_names(programs[side]))
+
+    def lacks(self):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        needed = self.load.connections + 200
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            return f"it needs {needed} file descriptors, and the hard limit (ulimit -Hn) is {hard}"
+        return None
+
+    def measure(self, side, programs, options):
+        with servers.serving(side, programs[side], self.load.serves, options.workers) as server:
+            line = self.load.measure(server, programs.get(self.tool), options)
+            peak = server.peak_rss_kb()
+        field, unit = self.load.figure
+        if line["errors"]:
+            print(f"\nbench: {self.name}, {side}: {line['errors']} errors", file=sys.stderr)
+        line = {
+            "peer": side,
+            "version": server.version,
+            "workload": self.name,
+            "n": line["n"],
+            "workers": options.workers,
+            "ns_per_op": line["seconds"] * 1e9 / line["n"],
+            "cpu_ns_per_op": line["cpu_seconds"] * 1e9 / line["n"],
+            "peak_rss_kb": peak,
+        } | line
+        return {**line, "figure": line[field], "unit": unit}
+
+
+class LatencyRow(ServerRow):
+    """Latency at two thirds of the rate that all sides can do."""
+
+    def __init__(self, name, connections):
+        super().__init__(name, loads.PacedEchoLoad(connections))
+
+    def prepare(self, sides, programs, options, progress):
+        closed = ServerRow(self.name, loads.EchoLoad(self.load.connections))
+        best = dict.fromkeys(sides, 0)
+        for turn in range(3):
+            for side in sides:
+                progress(f"{self.name}: best rate, {turn + 1} of 3, {side}")
+                best[side] = max(best[side], closed.measure(side, programs, options)["requests_per_s"])
+        self.load.rate = round(min(best.values()) * 2 / 3)
+
+
 def output_of(command):
     command = [str(word) for word in command]
     try:
@@ -108,5 +188,22 @@ def listed_names(program):
     return [line.split()[0] for line in listed(program)]
 
 
+_served = {}
+
+
+def served_names(program):
+    """What a driver can serve."""
+    if program not in _served:
+        _served[program] = output_of([program, "serve", "--list"]).split()
+    return _served[program]
+
+
+def server_rows():
+    yield from (ServerRow(f"echo_{c}", loads.EchoLoad(c)) for c in (1, 50, 1000))
+    yield LatencyRow("echo_50_latency", 50)
+    yield ServerRow("idle_connections", loads.IdleLoad(10_000))
+    yield from (ServerRow(f"http_hello_{c}", loads.HttpLoad(c)) for c in (1, 50, 1000))
+
+
 def all_rows(ours):
-    return [DriverRow(line) for line in listed(ours)] + [CompileRow()]
+    return [*map(DriverRow, listed(ours)), *server_rows(), CompileRow()]

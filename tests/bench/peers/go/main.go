@@ -1,5 +1,6 @@
 // The benchmark's Go driver: `go-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S]`
 // prints one JSON line, `go-bench --list` all workloads: name, n, seconds, once or repeated.
+// `go-bench serve NAME [--workers N]` serves until standard input ends, `go-bench serve --list` prints what.
 package main
 
 import (
@@ -33,6 +34,10 @@ func main() {
 		}
 		return
 	}
+	if name == "serve" {
+		runServer(os.Args[2:])
+		return
+	}
 	w := find(name)
 	o := options{workers: 2, n: w.n, reps: 5, seconds: w.seconds}
 	rest := os.Args[2:]
@@ -62,6 +67,37 @@ func main() {
 	fmt.Println(w.measure(o))
 }
 
+func runServer(args []string) {
+	if len(args) == 0 {
+		fail("serve needs a name, or --list")
+	}
+	name, workers := args[0], 2
+	if name == "--list" {
+		for _, s := range servers() {
+			fmt.Println(s.name)
+		}
+		return
+	}
+	if len(args) > 1 {
+		count, err := 0, error(nil)
+		if len(args) == 3 && args[1] == "--workers" {
+			count, err = strconv.Atoi(args[2])
+		}
+		if err != nil || count <= 0 {
+			fail("serve takes --workers and a number above 0 beside the name")
+		}
+		workers = count
+	}
+	for _, s := range servers() {
+		if s.name == name {
+			runtime.GOMAXPROCS(workers)
+			serve(s, workers)
+			return
+		}
+	}
+	fail("no server '" + name + "'; serve --list shows them")
+}
+
 func find(name string) workload {
 	for _, w := range registry() {
 		if w.name == name {
@@ -75,6 +111,7 @@ func find(name string) workload {
 func fail(problem string) {
 	fmt.Fprintln(os.Stderr, "go-bench: "+problem)
 	fmt.Fprintln(os.Stderr,
-		"usage: go-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list")
+		"usage: go-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list\n"+
+			"       go-bench serve NAME [--workers N] | serve --list")
 	os.Exit(2)
 }

@@ -1,11 +1,13 @@
 //! The benchmark's Tokio driver: `tokio-bench WORKLOAD [--workers N] [--n N] [--reps R]
 //! [--seconds S]` prints one JSON line, `tokio-bench --list` all workloads: name, n, seconds, once or
-//! repeated.
+//! repeated. `tokio-bench serve NAME [--workers N]` serves until standard input ends, `tokio-bench serve
+//! --list` prints what.
 //!
 //! Written for Rust 1.63, so that Debian's own cargo builds it.
 
 mod measure;
 mod memory;
+mod serving;
 mod spawning;
 mod timing;
 mod waking;
@@ -33,6 +35,9 @@ fn main() {
         }
         return;
     }
+    if name == "serve" {
+        return serve(args.collect());
+    }
     let workload = registry()
         .into_iter()
         .find(|w| w.name == name)
@@ -56,10 +61,35 @@ fn main() {
     println!("{}", measure::run(&workload, &options).line("tokio", VERSION));
 }
 
+fn serve(args: Vec<String>) {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (name, workers) = match args[..] {
+        ["--list"] => return serving::NAMES.iter().for_each(|name| println!("{}", name)),
+        [name] => (name, Some(2)),
+        [name, "--workers", count] => (name, count.parse().ok().filter(|n: &usize| *n > 0)),
+        _ => usage("serve takes a name and --workers N, or --list"),
+    };
+    if !serving::NAMES.contains(&name) {
+        usage(&format!("no server '{}'; serve --list shows them", name));
+    }
+    let workers = workers.unwrap_or_else(|| usage("--workers needs a number above 0"));
+    serving::serve(name, workers, |port| {
+        println!(
+            "{{\"peer\":\"tokio\",\"version\":\"{}\",\"serves\":\"{}\",\"workers\":{},\"port\":{},\"pid\":{}}}",
+            VERSION,
+            name,
+            workers,
+            port,
+            std::process::id()
+        )
+    });
+}
+
 fn usage(problem: &str) -> ! {
     eprintln!("tokio-bench: {}", problem);
     eprintln!(
-        "usage: tokio-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list"
+        "usage: tokio-bench WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S] | --list\n       \
+         tokio-bench serve NAME [--workers N] | serve --list"
     );
     std::process::exit(2);
 }
