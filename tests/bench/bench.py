@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import subprocess
 import sys
 
@@ -93,7 +94,9 @@ def run(args):
     programs = build([ours], args.build_dir)
     selected = chosen_rows(args.only, programs[ours])
     needed = [peer for peer in args.peers if any(row.may_support(peer) for row in selected)]
-    if not args.list:
+    if args.list:
+        needed = [peer for peer in needed if peer not in drivers.SERVERS_ONLY]
+    else:
         needed += [tool for tool in drivers.TOOLS if any(row.tool == tool for row in selected)]
     programs.update(build(needed, args.build_dir))
     if args.list:
@@ -118,6 +121,8 @@ def run(args):
             progress("")
             if row is not selected[-1]:
                 print("done:", row.name, file=sys.stderr)
+    if not entries:
+        raise drivers.Failure("nothing was measured")
     print(report.table(ours, lines))
     print(f"\nRatios are {ours} / peer, below 1 {ours} is better: median (quartiles) of {pairs} pairs,"
           f" {options.reps} repetitions a run.\n{report.versions(entries)}; CPUs: {os.cpu_count()}")
@@ -127,6 +132,7 @@ def run(args):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers under way are ended
     try:
         sys.exit(run(arguments()))
     except drivers.Failure as failure:

@@ -6,6 +6,7 @@
 
 #include "harness.hpp"
 #include "serve.hpp"
+#include "server.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -68,7 +69,7 @@ ordered_json line(const bench::workload& w, const bench::options& options,
     return out;
 }
 
-// Small enough that all of them together take seconds; each still checks its result.
+// Small enough that all of them together take seconds; each still checks its result. Servers begin and end.
 int smoke(const std::vector<bench::workload>& all) {
     for (const auto& w : all) {
         std::cout << w.name << std::flush;
@@ -77,6 +78,10 @@ int smoke(const std::vector<bench::workload>& all) {
         options.seconds = w.seconds / 20;
         const auto sample = w.prepare(options)();
         std::cout << ": " << sample.ops << " operations, " << sample.seconds << " s" << std::endl;
+    }
+    for (const auto& s : bench::servers()) {
+        std::cout << "serve " << s.name << std::flush;
+        std::cout << ": port " << s.start(2).port << std::endl;
     }
     return EXIT_SUCCESS;
 }

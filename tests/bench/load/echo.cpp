@@ -133,6 +133,7 @@ public:
                 send(i, now_);
         run_until(begin_);
         const auto cpu = cpu_time(options_.server);
+        const auto own_cpu = cpu_time({::getpid()});
         measured_from_ = now_;
         run_until(end_);
         echo_result result;
@@ -140,6 +141,8 @@ public:
             std::chrono::duration<double>(cpu_time(options_.server) - cpu).count();
         result.sample.seconds = std::chrono::duration<double>(now_ - measured_from_).count();
         result.sample.ops = answered_;
+        const std::chrono::duration<double> own = cpu_time({::getpid()}) - own_cpu;
+        result.sample.add("load_cpu_seconds", own.count());
         if (paced())
             await_the_late();
         if (latencies_.empty())

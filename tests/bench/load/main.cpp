@@ -1,7 +1,8 @@
 // bench-load --port P [--connections C] [--warm-up S] [--seconds S] [--rate R] [--server PID]...
 //
 // Loads the echo server at 127.0.0.1:P and prints one JSON line: n (requests answered in the window),
-// seconds, cpu_seconds (of the server's processes), requests_per_s, p50_us, p99_us, p999_us, errors.
+// seconds, cpu_seconds (of the server's processes), requests_per_s, load_cpu_seconds (its own), p50_us,
+// p99_us, p999_us, errors.
 
 #include "echo.hpp"
 

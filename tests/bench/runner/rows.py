@@ -116,9 +116,9 @@ class ServerRow(Row):
         return side not in SERVERS_ONLY or self.load.serves in SERVERS_ONLY[side]
 
     def supported(self, side, programs):
-        if side not in programs:
-            return False
-        return self.load.serves in (SERVERS_ONLY.get(side) or served_names(programs[side]))
+        if side in SERVERS_ONLY:
+            return self.may_support(side)
+        return side in programs and self.load.serves in served_names(programs[side])
 
     def lacks(self):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

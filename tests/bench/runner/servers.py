@@ -173,7 +173,9 @@ def _nginx(program, _, workers, log, folder):
     configuration.write_text(
         _CONFIGURATION.format(user=user, workers=workers, folder=folder, port=port)
     )
-    command = [str(program), "-p", str(folder), "-c", str(configuration), "-e", "stderr"]
+    # It would outlive us; a driver ends with its standard input.
+    command = ["setpriv", "--pdeathsig", "TERM", str(program)]
+    command += ["-p", str(folder), "-c", str(configuration), "-e", "stderr"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     with _ending(process, process.terminate):
         if not _accepts(port, process) or len(_children(process.pid)) != workers:
