@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -107,6 +108,10 @@ runtime_core::~runtime_core() {
         std::this_thread::yield();
     sink_->on_report = nullptr;
     remove_unhandled_sink(*this);
+    if (driver& d = the_driver(); &d != futex_driver_.get()) {
+        d.shut_down();
+        d.release();
+    }
 }
 
 void runtime_core::start() {
@@ -299,6 +304,39 @@ void runtime_core::ensure_watched() noexcept {
         the_driver().wake();
 }
 
+// Who has read the slot before the exchange sleeps in the old driver, or wakes it; who sleeps in the
+// new one already may be waited for by somebody who has woken the old one. So both are woken, and
+// whoever sleeps looks around once more: at its parker, at the deadlines, and at the slot.
+driver& runtime_core::install_driver(driver_factory make) {
+    driver& before = *futex_driver_;
+    if (driver& d = the_driver(); &d != &before)
+        return d;
+    if (!options.io)
+        throw_usage_error("this runtime was built without I/O: leave io(false) out of its builder");
+    const lock_guard guard(installing_);
+    if (driver& d = the_driver(); &d != &before) // somebody else was faster
+        return d;
+    driver& d = *make();
+    // Release: pairs with the_driver(). seq_cst: see stop_if_all_ended().
+    driver_.exchange(&d, std::memory_order_seq_cst);
+    before.wake();
+    d.wake();
+    if (stopped_.load(std::memory_order_seq_cst))
+        d.shut_down();
+    return d;
+}
+
+driver& io_driver(driver_factory make, const char* what, std::source_location where) {
+    const thread_state& here = this_thread();
+    executor* const e = here.turn != nullptr ? &here.turn->where_it_runs() : here.executor;
+    auto* const core = dynamic_cast<runtime_core*>(e);
+    if (core == nullptr)
+        throw std::logic_error(place(where) + ": " + what +
+                               " outside of a runtime: call it in a task of a magpie::runtime, or "
+                               "enter one first (auto in = rt.enter())");
+    return core->install_driver(make);
+}
+
 void runtime_core::poll_driver() noexcept {
     if (!try_lock_driver())
         return;
@@ -469,8 +507,11 @@ bool runtime_core::all_ended() const noexcept {
 bool runtime_core::stop_if_all_ended() noexcept {
     if (!all_ended())
         return false;
-    if (!stopped_.exchange(true, std::memory_order_acq_rel)) // release: pairs with stopped()
+    // Release: pairs with stopped(). seq_cst: install_driver() writes the slot and then reads this.
+    if (!stopped_.exchange(true, std::memory_order_seq_cst)) {
+        driver_.load(std::memory_order_seq_cst)->shut_down();
         notify_all();
+    }
     return true;
 }
 

@@ -70,6 +70,7 @@ public:
     void park_driver(futex::time_point limit) noexcept;
     void poll_driver() noexcept;
     void ensure_watched() noexcept;
+    driver& install_driver(driver_factory make); ///< makes the I/O driver, or gives the one there is
     bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }
 
     // --- shutdown ---
@@ -120,8 +121,9 @@ private:
 
     // The driver slot: one thread at a time parks or polls in it.
     driver& the_driver() const noexcept { return *driver_.load(std::memory_order_acquire); }
-    std::unique_ptr<driver> futex_driver_;
+    std::unique_ptr<driver> futex_driver_; // stays: who has read the slot before may still wake it
     atomic<driver*> driver_;
+    mutex installing_;
     atomic<bool> driver_busy_{false};
     atomic<std::uint64_t> driver_sleeps_until_{0}; // a tick; 0 while nobody sleeps in it
 

@@ -319,7 +319,8 @@ void worker::schedule(strand& s, executor::placement where) noexcept {
     // Between turns (timers, reactor) there is no "next": the order of the wakes is kept.
     if (!core_.options.lifo_slot || this_thread().turn == nullptr) {
         push(s);
-        wake_another();
+        if (!in_driver_) // else once for the whole batch, by who drives
+            wake_another();
         return;
     }
     // One that is alone wakes nobody: this worker comes to it next, and if its turn lasts, who looks
@@ -363,8 +364,18 @@ void worker::maintain_all() noexcept {
         fired_.add(core_.fire_timers());
 }
 
-void worker::maintain() noexcept {
+void worker::poll_driver() noexcept {
+    const std::uint64_t before = ring_.tail_index();
+    in_driver_ = true;
     core_.poll_driver();
+    in_driver_ = false;
+    // This worker comes to one of them itself; help is wanted if there is more to do than that.
+    if (ring_.tail_index() != before && ring_.size() + recent_.size() > 1)
+        wake_another();
+}
+
+void worker::maintain() noexcept {
+    poll_driver();
     // Turns are mostly much shorter than a millisecond, and the clock is dearer than a yield: while
     // that is so, every eighth look is a look at the clock.
     if (timers.next() == timer_wheel::never || tick_ - looked_at_ < look_every_)
@@ -413,6 +424,11 @@ bool worker::sleep() noexcept {
         return true;
     if (core_.closing() && core_.stop_if_all_ended())
         return true;
+    if (core_.time.paused()) { // time must not overtake what the reactor has to tell (R40)
+        poll_driver();
+        if (ring_.size() > 0)
+            return true;
+    }
     if (core_.time.paused() &&
         core_.idle.get_up_if_all_sleep(index_, [this] { return core_.step_paused_clock(); }))
         return true;
@@ -436,10 +452,15 @@ bool worker::sleep() noexcept {
     if (core_.try_lock_driver()) {
         notified = !parker.announce(parker::where::in_driver);
         if (!notified) {
+            in_driver_ = true;
             core_.park_driver(limit);
+            in_driver_ = false;
             notified = parker.rise();
         }
         core_.unlock_driver();
+        // What came goes on here; if it is more than one task, found_work() gets help.
+        if (!notified && ring_.size() > 0)
+            return true;
     } else if (core_.watch.try_occupy()) {
         core_.idle.set_watcher(index_);
         notified = !parker.announce(parker::where::on_watch);

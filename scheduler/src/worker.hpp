@@ -100,6 +100,7 @@ private:
     void wake_another() noexcept;
     void maintain() noexcept;
     void maintain_all() noexcept;
+    void poll_driver() noexcept;
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;
@@ -126,6 +127,7 @@ private:
     std::uint64_t stolen_last_ = 0; // how many the last steal took, until it is known whether it paid
     std::uint64_t steal_most_ = local_queue<>::capacity; // 1 after one that did not
     futex::time_point stole_at_;
+    bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;    // the frame lists were given back in this sleep
     strand* found_ = nullptr; // taken from a stuck worker's slot while parked

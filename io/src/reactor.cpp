@@ -1,0 +1,198 @@
+#include "reactor.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+namespace magpie::io::detail {
+
+namespace {
+
+constexpr int batch = 256;
+constexpr std::size_t first_block = 64; // registrations: 4 KiB
+constexpr std::size_t largest_block = 4096;
+
+[[noreturn]] void throw_errno(int error, const char* what) {
+    throw std::system_error(error, std::system_category(), what);
+}
+
+} // namespace
+
+reactor::reactor() : context_(1), work_(context_.get_executor()), nested_(context_) {
+    set_ = ::epoll_create1(EPOLL_CLOEXEC);
+    if (set_ == -1)
+        throw_errno(errno, "epoll set of a runtime's reactor");
+    try {
+        nested_.assign(set_); // from here on it is closed with nested_
+    } catch (...) {
+        ::close(set_);
+        throw;
+    }
+    event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    timer_ = event_ == -1 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    epoll_event of_event{EPOLLIN | EPOLLET, {.ptr = &event_}};
+    epoll_event of_timer{EPOLLIN | EPOLLET, {.ptr = &timer_}};
+    if (event_ == -1 || timer_ == -1 || ::epoll_ctl(set_, EPOLL_CTL_ADD, event_, &of_event) != 0 ||
+        ::epoll_ctl(set_, EPOLL_CTL_ADD, timer_, &of_timer) != 0) {
+        const int error = errno;
+        for (const int fd : {event_, timer_})
+            if (fd != -1)
+                ::close(fd);
+        throw_errno(error, "eventfd and timerfd of a runtime's reactor");
+    }
+}
+
+reactor::~reactor() {
+    ::close(event_);
+    ::close(timer_);
+}
+
+reactor& reactor::current(const char* what, std::source_location where) {
+    return static_cast<reactor&>(magpie::detail::io_driver(&make, what, where));
+}
+
+// --- descriptors ---
+
+registration& reactor::add(int fd, bool writable) {
+    registration& r = take_free();
+    r.open(*this, fd, writable);
+    users_.fetch_add(1, std::memory_order_relaxed); // the caller holds the runtime or a registration
+    epoll_event e{EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, {.ptr = &r}};
+    if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &e) != 0) {
+        const int error = errno;
+        const magpie::detail::lock_guard guard(lock_);
+        r.next_free = std::exchange(free_, &r);         // no event has ever named it
+        users_.fetch_sub(1, std::memory_order_relaxed); // not the last one: see above
+        throw_errno(error, "registering a descriptor");
+    }
+    // seq_cst: shut_down() says so and then fails all registrations; this has reset one, and asks.
+    if (shut_down_.load(std::memory_order_seq_cst))
+        r.fail();
+    return r;
+}
+
+void reactor::remove(registration& r) noexcept {
+    epoll_event unused{};
+    // It fails if the user has closed the descriptor already: then it has left the set by itself.
+    ::epoll_ctl(set_, EPOLL_CTL_DEL, r.fd(), &unused);
+    registration* first = removed_.load(std::memory_order_relaxed); // checked by the CAS
+    do {
+        r.next_free = first;
+        // Release: pairs with reclaim().
+    } while (!removed_.compare_exchange_weak(first, &r, std::memory_order_release,
+                                             std::memory_order_relaxed));
+    release();
+}
+
+registration& reactor::take_free() {
+    const magpie::detail::lock_guard guard(lock_);
+    if (free_ == nullptr) {
+        const std::size_t n = sizes_.empty() ? first_block : std::min(2 * sizes_.back(), largest_block);
+        blocks_.reserve(blocks_.size() + 1);
+        sizes_.reserve(sizes_.size() + 1);
+        blocks_.push_back(std::make_unique<registration[]>(n));
+        sizes_.push_back(n);
+        for (std::size_t i = n; i-- > 0;)
+            blocks_.back()[i].next_free = std::exchange(free_, &blocks_.back()[i]);
+    }
+    return *std::exchange(free_, free_->next_free);
+}
+
+void reactor::reclaim() noexcept {
+    if (removed_.load(std::memory_order_relaxed) == nullptr) // later will do
+        return;
+    // Acquire: pairs with remove(), whose descriptors have left the set; no later batch names them.
+    registration* r = removed_.exchange(nullptr, std::memory_order_acquire);
+    const magpie::detail::lock_guard guard(lock_);
+    while (r != nullptr) {
+        registration* const next = r->next_free;
+        r->next_free = std::exchange(free_, r);
+        r = next;
+    }
+}
+
+// --- driver ---
+
+void reactor::park(time_point deadline) noexcept {
+    reclaim();
+    if (!woken_ && !more_) {
+        arm(deadline);
+        context_.run_one();
+    }
+    look();
+    woken_ = false; // it has ended this park
+}
+
+void reactor::poll() noexcept {
+    reclaim();
+    look();
+}
+
+void reactor::look() noexcept {
+    std::array<epoll_event, batch> events;
+    for (int round = 0; round < 4; ++round) { // others want to run, too
+        const int n = ::epoll_wait(set_, events.data(), batch, 0);
+        for (int i = 0; i < n; ++i) {
+            const epoll_event& e = events[static_cast<std::size_t>(i)];
+            if (e.data.ptr == &event_)
+                woken_ = true;
+            else if (e.data.ptr == &timer_)
+                armed_ = time_point::max();
+            else
+                static_cast<registration*>(e.data.ptr)->dispatch(e.events, ++tick_);
+        }
+        more_ = n == batch;
+        if (!more_)
+            return;
+    }
+}
+
+void reactor::arm(time_point deadline) noexcept {
+    if (deadline >= armed_) // it goes off in time, if perhaps too early
+        return;
+    armed_ = deadline;
+    const auto ns = std::max<std::chrono::nanoseconds>(deadline.time_since_epoch(),
+                                                       std::chrono::nanoseconds(1)); // 0 disarms
+    itimerspec when{};
+    when.it_value.tv_sec = static_cast<time_t>(ns.count() / 1'000'000'000);
+    when.it_value.tv_nsec = static_cast<long>(ns.count() % 1'000'000'000);
+    ::timerfd_settime(timer_, TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+void reactor::wake() noexcept {
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(event_, &one, sizeof one));
+}
+
+void reactor::shut_down() noexcept {
+    if (shut_down_.exchange(true, std::memory_order_seq_cst)) // see add()
+        return;
+    for (std::size_t i = 0;; ++i) {
+        registration* block;
+        std::size_t n;
+        {
+            const magpie::detail::lock_guard guard(lock_);
+            if (i == blocks_.size())
+                return;
+            block = blocks_[i].get();
+            n = sizes_[i];
+        }
+        for (std::size_t k = 0; k < n; ++k)
+            block[k].fail(); // free ones, too: they are opened anew before they are used
+    }
+}
+
+void reactor::release() noexcept {
+    if (users_.fetch_sub(1, std::memory_order_acq_rel) == 1) // pairs with itself: the last one frees
+        delete this;
+}
+
+} // namespace magpie::io::detail

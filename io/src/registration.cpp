@@ -1,0 +1,281 @@
+#include "registration.hpp"
+
+#include <magpie/io/error.hpp>
+
+#include <magpie/core/config.hpp>
+
+#include <cerrno>
+#include <limits>
+#include <sys/epoll.h>
+#include <system_error>
+#include <utility>
+
+namespace magpie::io::detail {
+
+namespace {
+
+std::size_t direction_of(unsigned char what) noexcept {
+    return what == waits_for::read ? registration::reading : registration::writing;
+}
+bool one_direction(unsigned char what) noexcept {
+    return what == waits_for::read || what == waits_for::write;
+}
+std::uint32_t closed_flag(std::size_t direction) noexcept {
+    return direction == registration::reading ? registration::read_closed : registration::write_closed;
+}
+
+} // namespace
+
+// --- registration ---
+
+bool registration::any(const look& l, unsigned char what) noexcept {
+    return ((what & waits_for::read) != 0 &&
+            (is_event(l.words[reading]) || (l.flags & read_closed) != 0)) ||
+           ((what & waits_for::write) != 0 &&
+            (is_event(l.words[writing]) || (l.flags & write_closed) != 0)) ||
+           (static_cast<unsigned>(l.extra << 2) & what & (waits_for::priority | waits_for::error)) !=
+               0 ||
+           (l.flags & shut_down) != 0;
+}
+
+void registration::open(reactor& r, int fd, bool writable) noexcept {
+    reactor_ = &r;
+    fd_ = fd;
+    references_.store(1, std::memory_order_relaxed); // the reactor's lists have handed it over
+    extra_.store(0, std::memory_order_relaxed);
+    // seq_cst: reactor::add then asks whether the reactor is shut down, which says so and then
+    // writes here.
+    flags_.store(0, std::memory_order_seq_cst);
+    words_[reading].store(nothing, std::memory_order_seq_cst);
+    words_[writing].store(writable ? 1 : nothing, std::memory_order_seq_cst);
+}
+
+bool registration::is_waited_for() const noexcept {
+    // Relaxed: for a complaint about misuse.
+    return waiter(words_[reading].load(std::memory_order_relaxed)) != nullptr ||
+           waiter(words_[writing].load(std::memory_order_relaxed)) != nullptr ||
+           others_.load(std::memory_order_relaxed) != nullptr;
+}
+
+look registration::see() const noexcept {
+    look l{};
+    l.words[reading] = words_[reading].load(std::memory_order_seq_cst); // (E), (O)
+    l.words[writing] = words_[writing].load(std::memory_order_seq_cst); // (E), (O)
+    l.extra = extra_.load(std::memory_order_seq_cst);                   // (O)
+    l.flags = flags_.load(std::memory_order_relaxed);                   // (E)
+    return l;
+}
+
+void registration::forget(std::size_t direction, word seen) noexcept {
+    if (is_event(seen)) {
+        // Relaxed: what the event carried was read; nothing is published by forgetting it.
+        words_[direction].compare_exchange_strong(seen, nothing, std::memory_order_relaxed,
+                                                  std::memory_order_relaxed);
+    } else {
+        // Nothing had to be tried but for the flag: the other end was opened again (a FIFO's).
+        // Relaxed: if an event sets it meanwhile, the word says so as well.
+        flags_.fetch_and(~closed_flag(direction), std::memory_order_relaxed);
+    }
+}
+
+void registration::forget_extra(std::uint64_t seen, std::uint64_t bits) noexcept {
+    const std::uint64_t less = seen & ~bits;
+    extra_.compare_exchange_strong(seen, less, std::memory_order_relaxed, // as above
+                                   std::memory_order_relaxed);
+}
+
+bool registration::wait(io_operation& op) noexcept {
+    if (!one_direction(op.what_))
+        return join_others(op);
+    word seen = nothing;
+    // Success: (W). Failure: (E), an event came after the look.
+    if (words_[direction_of(op.what_)].compare_exchange_strong(
+            seen, reinterpret_cast<std::uintptr_t>(&op), std::memory_order_release,
+            std::memory_order_acquire))
+        return true;
+    return !is_event(seen) && join_others(op); // someone else waits there
+}
+
+bool registration::join_others(io_operation& op) noexcept {
+    const magpie::detail::lock_guard guard(lock_);
+    io_operation* const first = others_.load(std::memory_order_relaxed); // written under the lock
+    op.next_ = first;
+    others_.exchange(&op, std::memory_order_seq_cst); // (O)
+    if (!any(see(), op.what_)) {
+        op.listed_ = true;
+        return true;
+    }
+    others_.store(first, std::memory_order_relaxed); // nobody has taken it: the lock is held
+    return false;
+}
+
+cancel_answer registration::withdraw(io_operation& op) noexcept {
+    if (one_direction(op.what_)) {
+        word expected = reinterpret_cast<std::uintptr_t>(&op);
+        // Relaxed: nobody learns anything by it. On failure the operation is in a waker's hand, and
+        // surfaces; or among the others.
+        if (words_[direction_of(op.what_)].compare_exchange_strong(
+                expected, nothing, std::memory_order_relaxed, std::memory_order_relaxed))
+            return cancel_answer::quiet;
+    }
+    const magpie::detail::lock_guard guard(lock_);
+    if (!std::exchange(op.listed_, false))
+        return cancel_answer::coming;
+    io_operation* const first = others_.load(std::memory_order_relaxed);
+    if (first == &op) {
+        others_.store(op.next_, std::memory_order_relaxed); // an event that still sees it, locks
+        return cancel_answer::quiet;
+    }
+    for (io_operation* o = first; o != nullptr; o = o->next_)
+        if (o->next_ == &op)
+            o->next_ = op.next_;
+    return cancel_answer::quiet;
+}
+
+void registration::set_word(std::size_t direction, std::uint64_t tick) noexcept {
+    // Release: (E). Acquire: (W). seq_cst: (O).
+    const word before = words_[direction].exchange(tick << 1 | 1, std::memory_order_seq_cst);
+    if (io_operation* const op = waiter(before))
+        wake(*op);
+}
+
+void registration::dispatch(std::uint32_t events, std::uint64_t tick) noexcept {
+    std::uint32_t sticky = 0;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0)
+        sticky |= read_closed;
+    if ((events & EPOLLHUP) != 0 || ((events & EPOLLERR) != 0 && (events & EPOLLOUT) != 0) ||
+        events == EPOLLERR)
+        sticky |= write_closed;
+    if ((events & EPOLLPRI) != 0)
+        sticky |= urgent;
+    if (sticky != 0)
+        flags_.fetch_or(sticky, std::memory_order_relaxed); // published by the words: (E)
+
+    unsigned char what = 0;
+    if (const std::uint64_t bits = ((events & EPOLLPRI) != 0 ? 1U : 0U) |
+                                   ((events & EPOLLERR) != 0 ? 2U : 0U);
+        bits != 0) {
+        what |= static_cast<unsigned char>(bits << 2);
+        std::uint64_t seen = extra_.load(std::memory_order_relaxed);
+        // A loop: someone may take bits back. seq_cst: (O).
+        while (!extra_.compare_exchange_weak(seen, tick << 2 | (seen & 3) | bits,
+                                             std::memory_order_seq_cst, std::memory_order_relaxed)) {}
+    }
+    constexpr std::uint32_t both = EPOLLHUP | EPOLLERR;
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | both)) != 0) {
+        what |= waits_for::read;
+        set_word(reading, tick);
+    }
+    if ((events & (EPOLLOUT | both)) != 0) {
+        what |= waits_for::write;
+        set_word(writing, tick);
+    }
+    // Whoever was woken may have closed the descriptor by now; the registration stays what it is
+    // until the reactor's next turn.
+    if (others_.load(std::memory_order_seq_cst) != nullptr) [[unlikely]] // (O)
+        wake_others(what);
+}
+
+void registration::wake_others(unsigned char what) noexcept {
+    io_operation* taken = nullptr;
+    {
+        const magpie::detail::lock_guard guard(lock_);
+        io_operation* left = nullptr;
+        // Both lists come out reversed; the first to wait is woken first.
+        for (io_operation* o = others_.load(std::memory_order_relaxed); o != nullptr;) {
+            io_operation* const next = o->next_;
+            io_operation*& to = (o->what_ & what) != 0 ? taken : left;
+            if (&to == &taken)
+                o->listed_ = false;
+            o->next_ = to;
+            to = o;
+            o = next;
+        }
+        io_operation* in_order = nullptr;
+        while (left != nullptr) {
+            io_operation* const next = left->next_;
+            left->next_ = in_order;
+            in_order = left;
+            left = next;
+        }
+        others_.store(in_order, std::memory_order_relaxed); // written under the lock only
+    }
+    while (taken != nullptr) {
+        io_operation* const next = taken->next_; // before the wake, which may free it
+        wake(*taken);
+        taken = next;
+    }
+}
+
+void registration::fail() noexcept {
+    // seq_cst: see open(). Published by the words: (E).
+    flags_.fetch_or(shut_down, std::memory_order_seq_cst);
+    constexpr std::uint64_t last_tick = std::numeric_limits<std::uint64_t>::max() >> 1;
+    set_word(reading, last_tick);
+    set_word(writing, last_tick);
+    if (others_.load(std::memory_order_seq_cst) != nullptr) // (O)
+        wake_others(0xff);
+}
+
+// --- io_operation ---
+
+bool io_operation::try_complete() noexcept {
+    if (registration_ == nullptr && begin()) [[unlikely]]
+        return true;
+    registration& r = *registration_;
+    if (!one_direction(what_)) {
+        while (registration::any(r.see(), what_))
+            if (perform(r.fd()) == attempt::done)
+                return true;
+        return false;
+    }
+    const std::size_t direction = direction_of(what_);
+    for (;;) {
+        const registration::word seen = r.seen(direction); // before the flags, and before the call
+        const std::uint32_t flags = r.flags();
+        if ((flags & registration::shut_down) != 0) [[unlikely]] {
+            result_ = -ECANCELED;
+            return true;
+        }
+        if ((seen & 1) == 0 && (flags & closed_flag(direction)) == 0)
+            return false;
+        switch (perform(r.fd())) {
+        case attempt::done: return true;
+        case attempt::drained:
+            // A read also ends at a mark in the stream of TCP's urgent data: it may have more.
+            if ((seen & 1) != 0 && (flags & registration::urgent) == 0)
+                r.forget(direction, seen);
+            return true;
+        case attempt::would_block: r.forget(direction, seen); break;
+        case attempt::again: break;
+        }
+    }
+}
+
+bool io_operation::publish() noexcept {
+    retry_ = true; // to surface is to try again; set while the leaf is still ours
+    for (;;) {
+        if (registration_->wait(*this))
+            return true;
+        if (try_complete()) {
+            retry_ = false;
+            return false;
+        }
+    }
+}
+
+cancel_answer io_operation::cancel() noexcept { return registration_->withdraw(*this); }
+
+std::int64_t io_operation::value(const char* what) const {
+    if (result_ < 0)
+        throw std::system_error(error(), what);
+    return result_;
+}
+
+boost::system::error_code io_operation::error() const noexcept {
+    if (result_ == end_too_early)
+        return make_error_code(io_error::unexpected_end);
+    return {static_cast<int>(-result_), boost::system::system_category()};
+}
+
+} // namespace magpie::io::detail

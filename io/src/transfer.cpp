@@ -1,0 +1,143 @@
+#include <magpie/io/transfer.hpp>
+
+#include "system.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace magpie::io {
+
+using detail::attempt;
+
+namespace detail {
+
+std::int64_t receive_some(int fd, std::span<std::byte> into, receive_how how) noexcept {
+    return uninterrupted([&] {
+        return how == receive_file
+                   ? ::read(fd, into.data(), into.size())
+                   : ::recv(fd, into.data(), into.size(), how == receive_peek ? MSG_PEEK : 0);
+    });
+}
+
+std::int64_t send_some(int fd, std::span<const std::byte> from, send_how how) noexcept {
+    return uninterrupted([&] {
+        return how == send_file ? ::write(fd, from.data(), from.size())
+                                : ::send(fd, from.data(), from.size(), MSG_NOSIGNAL);
+    });
+}
+
+namespace {
+
+/// What a read or write that gave `n` of `wanted` bytes has come to. A short one has met the end of
+/// what there was: the next would block (an end of stream apart, which the event has told).
+attempt after(std::int64_t n, std::size_t wanted) noexcept {
+    if (would_block(n))
+        return attempt::would_block;
+    if (n > 0 && static_cast<std::size_t>(n) < wanted)
+        return attempt::drained;
+    return attempt::done;
+}
+
+constexpr std::size_t most_buffers = 64;
+
+/// The system's list of buffers, and their bytes in all.
+template <class Byte>
+class buffer_list {
+public:
+    explicit buffer_list(std::span<const std::span<Byte>> buffers) noexcept
+        : count_(std::min(buffers.size(), most_buffers)) {
+        for (std::size_t i = 0; i < count_; ++i) {
+            list_[i].iov_base = const_cast<std::byte*>(buffers[i].data());
+            list_[i].iov_len = buffers[i].size();
+            bytes_ += buffers[i].size();
+        }
+        header_.msg_iov = list_.data();
+        header_.msg_iovlen = count_;
+    }
+    msghdr* header() noexcept { return &header_; }
+    std::size_t bytes() const noexcept { return bytes_; }
+
+private:
+    std::array<iovec, most_buffers> list_;
+    msghdr header_{};
+    std::size_t count_;
+    std::size_t bytes_ = 0;
+};
+
+constexpr unsigned how_shift = 62; // no buffer is that large
+
+} // namespace
+} // namespace detail
+
+read_operation::read_operation(detail::registration& r, std::span<std::byte> into,
+                               detail::receive_how how) noexcept
+    : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read), data_(into.data()),
+      size_(into.size() | std::size_t{how} << detail::how_shift) {}
+
+attempt read_operation::perform(int fd) noexcept {
+    const std::size_t size = size_ & ((std::size_t{1} << detail::how_shift) - 1);
+    const auto how = static_cast<detail::receive_how>(size_ >> detail::how_shift);
+    result_ = detail::receive_some(fd, std::span(data_, size), how);
+    const attempt a = detail::after(result_, size);
+    return how == detail::receive_peek && a == attempt::drained ? attempt::done
+                                                                : a; // it is still there
+}
+
+attempt read_vectored_operation::perform(int fd) noexcept {
+    detail::buffer_list list(into_);
+    if (list.bytes() == 0)
+        return result_ = 0, attempt::done;
+    result_ = detail::uninterrupted([&] { return ::recvmsg(fd, list.header(), 0); });
+    return detail::after(result_, list.bytes());
+}
+
+attempt read_exact_operation::perform(int fd) noexcept {
+    while (!left_.empty()) {
+        const std::int64_t n = detail::receive_some(fd, left_, how_);
+        const attempt a = detail::after(n, left_.size());
+        if (a == attempt::would_block)
+            return a;
+        if (n <= 0) {
+            result_ = n == 0 ? end_too_early : n;
+            return attempt::done;
+        }
+        left_ = left_.subspan(static_cast<std::size_t>(n));
+    }
+    result_ = 0;
+    return attempt::done;
+}
+
+attempt write_operation::perform(int fd) noexcept {
+    result_ = detail::send_some(fd, from_, how_);
+    return detail::after(result_, from_.size());
+}
+
+attempt write_vectored_operation::perform(int fd) noexcept {
+    detail::buffer_list list(from_);
+    result_ = detail::uninterrupted([&] { return ::sendmsg(fd, list.header(), MSG_NOSIGNAL); });
+    return detail::after(result_, list.bytes());
+}
+
+attempt write_all_operation::perform(int fd) noexcept {
+    while (!left_.empty()) {
+        const std::int64_t n = detail::send_some(fd, left_, how_);
+        const attempt a = detail::after(n, left_.size());
+        if (a == attempt::would_block)
+            return a;
+        if (n < 0) {
+            result_ = n;
+            return attempt::done;
+        }
+        left_ = left_.subspan(static_cast<std::size_t>(n));
+        if (a == attempt::drained)
+            return attempt::would_block; // the buffer is full: the call that says so is saved
+    }
+    result_ = 0;
+    return attempt::done;
+}
+
+} // namespace magpie::io
