@@ -18,10 +18,12 @@ magpie::task<> echo(io::tcp_stream peer) {
     peer.set_nodelay(true);
     std::array<std::byte, 4096> buffer;
     for (;;) {
-        const std::size_t n = co_await peer.read(buffer);
-        if (n == 0)
-            co_return; // the peer has sent everything
-        co_await peer.write_all(std::span(buffer).first(n));
+        const auto n = co_await magpie::as_result(peer.read(buffer));
+        if (!n || *n == 0)
+            co_return; // the peer has gone, or has sent everything
+        const auto sent = co_await magpie::as_result(peer.write_all(std::span(buffer).first(*n)));
+        if (!sent)
+            co_return;
     }
 }
 

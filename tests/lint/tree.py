@@ -7,7 +7,7 @@ import subprocess
 
 from cpp_text import Source, without_comments
 
-COMPONENTS = ("core", "sync", "scheduler")
+COMPONENTS = ("core", "sync", "scheduler", "io")
 FORMATTED = COMPONENTS + ("examples", "tests")
 PEERS = "tests/bench/peers/"  # other runtimes' drivers are written the way those are written
 CLANG_FORMAT = "clang-format-19"

@@ -192,8 +192,8 @@ private:
     friend class connect_operation;
     friend class accept_operation;
     friend class tcp_listener;
-    friend class owned_read_half;
-    friend class owned_write_half;
+    friend class owned_halves;
+    friend tcp_stream reunite(class owned_read_half read, class owned_write_half write);
     explicit tcp_stream(detail::descriptor socket) noexcept : socket_(std::move(socket)) {}
 
     detail::descriptor socket_;
