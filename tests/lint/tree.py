@@ -14,6 +14,7 @@ CLANG_FORMAT = "clang-format-19"
 
 _SEAM = "core/include/magpie/core/detail/atomic.hpp"
 _BEHIND_THE_SEAM = re.compile(rf"{_SEAM}|core/src/futex\.\w+")
+_ASIO_STANDS_IN = re.compile(r"io/src/|io/include/magpie/io/asio\.hpp$")
 _STD_SYNCHRONISATION = re.compile(
     r"\bstd\s*::\s*(atomic(?!_thread_fence)\w*|(recursive_|timed_|shared_|shared_timed_)?mutex"
     r"|condition_variable(_any)?)\b"
@@ -87,12 +88,12 @@ def _code(name, text):
             _STD_SYNCHRONISATION,
             "{}: use what <magpie/core/detail/atomic.hpp> has, so that the model tests see it",
         )
-    if component in COMPONENTS:
+    if component in COMPONENTS and not _ASIO_STANDS_IN.match(name):
         yield from _matches(
             name,
             without_comments(text),
             r"#\s*include\s*[<\"](boost/)?asio\b.*",
-            "{}: only io may include Asio",
+            "{}: only io/src and <magpie/io/asio.hpp> may include Asio",
         )
 
 

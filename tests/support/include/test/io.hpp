@@ -1,0 +1,157 @@
+#pragma once
+
+#include <test/layouts.hpp>
+
+#include <magpie/magpie.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <dirent.h>
+#include <fcntl.h>
+#include <span>
+#include <string>
+#include <string_view>
+#include <sys/socket.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+// What tests of I/O share. None of them waits for a time to pass: a wait that should end and does not
+// fails after half a minute.
+
+namespace test {
+
+inline magpie::task<> within_half_a_minute(magpie::task<> t) {
+    const bool in_time = co_await magpie::timeout(std::chrono::seconds(30), std::move(t));
+    CHECK(in_time);
+}
+
+/// Runs the task that `make` gives on a runtime of each layout.
+template <class F>
+void run_on_each_layout(F make) {
+    on_each_layout([&](magpie::runtime_builder b) {
+        const magpie::runtime rt = b.build();
+        rt.block_on(within_half_a_minute(make()));
+    });
+}
+
+/// Runs a task on one worker that nobody steals from: what was spawned has run up to its first wait
+/// after one yield.
+inline void run_on_one_thread(magpie::task<> t) {
+    const magpie::runtime rt = current_thread().build();
+    rt.block_on(within_half_a_minute(std::move(t)));
+}
+
+/// Lets everything else that is ready run, so that it waits.
+inline magpie::task<> settle() {
+    for (int i = 0; i < 10; ++i)
+        co_await magpie::yield_now();
+}
+
+class stream_pair {
+public:
+    stream_pair(magpie::io::tcp_stream a, magpie::io::tcp_stream b) noexcept
+        : here(std::move(a)), there(std::move(b)) {}
+
+    magpie::io::tcp_stream here;
+    magpie::io::tcp_stream there;
+};
+
+/// Two ends of one TCP connection.
+inline magpie::task<stream_pair> connected(
+    magpie::io::endpoint at = magpie::io::endpoint::loopback_v4(0)) {
+    auto listener = magpie::io::tcp_listener::bind(at);
+    auto here = co_await magpie::io::tcp_stream::connect(listener.local_endpoint());
+    auto there = co_await listener.accept();
+    co_return stream_pair(std::move(here), std::move(there.stream));
+}
+
+inline std::span<const std::byte> bytes(std::string_view text) {
+    return std::as_bytes(std::span(text));
+}
+
+/// Reads `n` bytes as text.
+template <class Stream>
+magpie::task<std::string> read_text(Stream& s, std::size_t n) {
+    std::string text(n, ' ');
+    co_await s.read_exact(std::as_writable_bytes(std::span(text)));
+    co_return text;
+}
+
+/// Reads to the end.
+template <class Stream>
+magpie::task<std::string> read_all(Stream& s) {
+    std::string text;
+    std::array<char, 4096> part;
+    for (;;) {
+        const std::size_t n = co_await s.read(std::as_writable_bytes(std::span(part)));
+        if (n == 0)
+            co_return text;
+        text.append(part.data(), n);
+    }
+}
+
+/// What an operation gives instead of a value.
+template <class Operation>
+magpie::task<boost::system::error_code> error_of(Operation op) {
+    const auto outcome = co_await magpie::as_result(std::move(op));
+    co_return outcome.has_error() ? outcome.error() : boost::system::error_code();
+}
+
+/// Two connected descriptors, which do not block.
+class descriptor_pair {
+public:
+    descriptor_pair() { REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, both_) == 0); }
+    descriptor_pair(const descriptor_pair&) = delete;
+    ~descriptor_pair() {
+        for (const int fd : both_)
+            if (fd != -1)
+                ::close(fd);
+    }
+
+    int there() const noexcept { return both_[1]; }
+    /// Gives one end away.
+    int take() noexcept { return std::exchange(both_[0], -1); }
+    void close_there() noexcept { ::close(std::exchange(both_[1], -1)); }
+
+private:
+    int both_[2];
+};
+
+inline magpie::result<std::size_t> system_result(ssize_t n) {
+    if (n < 0)
+        return {boost::system::in_place_error, errno, boost::system::system_category()};
+    return static_cast<std::size_t>(n);
+}
+
+inline magpie::result<std::size_t> read_fd(int fd, std::size_t most = 4096) {
+    std::array<char, 4096> buffer;
+    return system_result(::read(fd, buffer.data(), most));
+}
+
+inline magpie::result<std::size_t> write_fd(int fd, std::string_view text) {
+    return system_result(::send(fd, text.data(), text.size(), MSG_NOSIGNAL));
+}
+
+/// Writes until no more fits.
+inline void fill_fd(int fd) {
+    const std::string much(65536, 'x');
+    while (write_fd(fd, much)) {}
+}
+
+/// How many descriptors the process has open.
+inline std::size_t open_descriptors() {
+    std::size_t n = 0;
+    DIR* const d = ::opendir("/proc/self/fd");
+    while (::readdir(d) != nullptr)
+        ++n;
+    ::closedir(d);
+    return n;
+}
+
+inline bool is_open(int fd) { return ::fcntl(fd, F_GETFD) != -1; }
+
+} // namespace test
