@@ -35,10 +35,14 @@ std::string place(std::source_location w) {
 
 } // namespace
 
-/// Receives what nobody else can, for this runtime's tasks; outlives it with their handles.
+/// Receives what nobody else can, for this runtime's tasks. A report under way on any thread keeps
+/// it, not the runtime: a handle may be dropped while the runtime goes.
 class runtime_core::sink final : public unhandled_sink {
 public:
     explicit sink(std::function<void(const unhandled_exception&)> hook) : hook_(std::move(hook)) {}
+
+    /// Makes each report close `core`. Before the first task is spawned: nothing guards it.
+    void close_at_report(std::weak_ptr<runtime_core> core) noexcept { closes_ = std::move(core); }
 
     void report(const unhandled_exception& x) noexcept override {
         count_.fetch_add(1, std::memory_order_relaxed); // a statistic
@@ -50,15 +54,14 @@ public:
                 "task " + std::to_string(x.task_id) + name + ", spawned at " + place(x.where) +
                     ", failed and nobody received it: " + std::string(describe(x.error)));
         }
-        if (on_report)
-            on_report();
+        if (const std::shared_ptr<runtime_core> core = closes_.lock())
+            core->close();
     }
 
     std::uint64_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
 
-    std::function<void()> on_report;
-
 private:
+    std::weak_ptr<runtime_core> closes_; // not written once there are tasks
     const std::function<void(const unhandled_exception&)> hook_;
     atomic<std::uint64_t> count_{0};
 };
@@ -97,8 +100,6 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
         if (time.paused())
             notify_any(); // the clock may go on now, if all sleep
     };
-    if (options.unhandled == unhandled_policy::shutdown)
-        sink_->on_report = [this] { close(); };
     add_unhandled_sink(*this, sink_);
 }
 
@@ -106,7 +107,6 @@ runtime_core::~runtime_core() {
     // Acquire: pairs with ~visitor. It is between a push and a notify: a moment.
     while (visitors_.load(std::memory_order_acquire) > 0)
         std::this_thread::yield();
-    sink_->on_report = nullptr;
     remove_unhandled_sink(*this);
     if (driver& d = the_driver(); &d != futex_driver_.get()) {
         d.shut_down();
@@ -115,6 +115,8 @@ runtime_core::~runtime_core() {
 }
 
 void runtime_core::start() {
+    if (options.unhandled == unhandled_policy::shutdown)
+        sink_->close_at_report(weak_from_this());
     if (!is_multi())
         return;
     try {

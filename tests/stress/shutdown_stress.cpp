@@ -4,6 +4,7 @@
 #include <magpie/scheduler.hpp>
 #include <magpie/sync.hpp>
 
+#include <test/captured_log.hpp>
 #include <test/eventually.hpp>
 #include <test/layouts.hpp>
 #include <test/limits.hpp>
@@ -15,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -143,6 +145,49 @@ TEST_SUITE("stress.shutdown") {
             CHECK(values == ran);
             CHECK(counted::alive == 0);
         }
+    }
+
+    TEST_CASE("RT-LIFE-10 handles that go unread while their runtime goes: each exception is reported") {
+        test::captured_log log; // what comes after the runtime has gone
+        test::on_each_layout([&log](auto builder) {
+            constexpr std::size_t tasks = 24;
+            constexpr std::size_t threads = 3;
+            std::atomic<std::size_t> heard{0};
+            std::size_t total = 0;
+            const std::size_t before = log.count("\n");
+            for (int round = 0; round < test::scaled(2000) + 100; ++round, total += tasks) {
+                std::optional<runtime> rt(
+                    builder.on_unhandled(magpie::unhandled_policy::shutdown)
+                        .on_unhandled_exception([&](const magpie::unhandled_exception&) { ++heard; })
+                        .build());
+                auto failing = []() -> task<> {
+                    throw std::runtime_error("nobody reads this");
+                    co_return;
+                };
+                auto spawn_all = [](auto f) -> task<std::vector<join_handle<>>> {
+                    std::vector<join_handle<>> all;
+                    for (std::size_t i = 0; i < tasks; ++i)
+                        all.push_back(magpie::spawn(f()));
+                    for (const auto& h : all)
+                        while (!h.is_finished())
+                            co_await magpie::yield_now();
+                    co_return all;
+                };
+                auto handles = rt->block_on(spawn_all(failing));
+                std::atomic<std::size_t> next{0};
+                std::vector<std::thread> droppers;
+                for (std::size_t t = 0; t < threads; ++t)
+                    droppers.emplace_back([&] {
+                        for (std::size_t i; (i = next.fetch_add(1)) < tasks;)
+                            handles[i] = join_handle<>();
+                    });
+                static_cast<void>(eventually([&] { return next > tasks / 4; }));
+                rt.reset();
+                for (auto& t : droppers)
+                    t.join();
+            }
+            CHECK(heard + log.count("\n") - before == total);
+        });
     }
 
     TEST_CASE("RT-LIFE-11 block_on callers of a current_thread runtime that goes") {
