@@ -1,6 +1,7 @@
 #include "blocking_pool.hpp"
 
 #include <magpie/core/config.hpp>
+#include <magpie/core/detail/thread_state.hpp>
 
 #include <algorithm>
 #include <pthread.h>
@@ -104,7 +105,10 @@ void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>&
         ++counted_;
 }
 
+bool blocking_pool::owns_this_thread() const noexcept { return this_thread().pool == this; }
+
 void blocking_pool::loop(place self) noexcept {
+    this_thread().pool = this; // until the thread's end: hooks and results' destructors run there, too
     if (options_.on_start)
         options_.on_start();
     blocking_job* job;

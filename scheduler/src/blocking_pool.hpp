@@ -58,6 +58,9 @@ public:
     /// Whether calls run or wait. The workers do not count.
     bool busy() const noexcept { return active_.load(std::memory_order_seq_cst) > 0; } // R40
 
+    /// Whether the calling thread is one of the pool's: `join` would wait for itself.
+    bool owns_this_thread() const noexcept;
+
     /// What runs now, for a report.
     std::vector<std::string> running() const;
 

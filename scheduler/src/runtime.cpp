@@ -91,6 +91,20 @@ std::size_t runtime_handle::worker_threads() const noexcept { return core_->work
 
 // --- runtime ---
 
+namespace {
+
+/// Whether the calling thread may not wait until `core` has ended: a task has its thread for a turn,
+/// and what runs on one of the runtime's own threads (a blocking call, a hook, the destructor of a
+/// result) would wait for itself.
+bool must_not_wait_for(const detail::runtime_core& core) noexcept {
+    const detail::thread_state& here = detail::this_thread();
+    const detail::worker* const w = detail::worker::current(); // of current_thread: a thread lent to it
+    return (here.turn != nullptr && here.turn != here.may_block) || core.pool.owns_this_thread() ||
+           (w != nullptr && &w->core() == &core);
+}
+
+} // namespace
+
 runtime::runtime() : runtime(runtime_builder().build()) {}
 
 runtime::runtime(std::shared_ptr<detail::runtime_core> core) noexcept : handle_(std::move(core)) {}
@@ -105,11 +119,10 @@ runtime::~runtime() {
     if (handle_.core_ == nullptr)
         return;
     detail::runtime_core& core = *handle_.core_;
-    const detail::thread_state& here = detail::this_thread();
-    if (here.turn != nullptr && here.turn != here.may_block) {
-        detail::fatal("a runtime was destroyed inside a task, which would have to wait for itself: "
-                      "call shutdown_background() there, or destroy it on a plain thread; it was "
-                      "made at",
+    if (must_not_wait_for(core)) {
+        detail::fatal("the runtime that was made here was destroyed inside a task, or on one of its "
+                      "own threads, which would have to wait for itself: call "
+                      "shutdown_background() there, or destroy it on a plain thread",
                       core.made_at.file_name(), static_cast<int>(core.made_at.line()));
     }
     core.shutdown(detail::futex::time_point::max());
@@ -122,13 +135,13 @@ bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
     const auto now = std::chrono::steady_clock::now();
     const auto room = std::chrono::steady_clock::time_point::max() - now;
     // A task cannot wait; it still gives the tasks of a runtime that nobody drives their last turns.
-    const bool in_task = detail::this_thread().turn != nullptr;
-    const auto deadline = in_task        ? now
+    const bool waits = !must_not_wait_for(core);
+    const auto deadline = !waits         ? now
                           : limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
                                          : std::chrono::steady_clock::time_point::max();
     const bool ended = core.shutdown(deadline);
     if (!ended) {
-        if (!in_task)
+        if (waits)
             core.report_leftovers();
         core.abandon();
     }

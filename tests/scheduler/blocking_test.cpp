@@ -24,6 +24,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,16 @@ using test::eventually;
 using test::on_each_layout;
 
 namespace {
+
+/// In a child process: success is to be told, at critical level, where the runtime was made and what
+/// to do instead.
+void leave_when_told() {
+    magpie::set_log_function([](magpie::log_level, std::string_view text) noexcept {
+        if (text.find("shutdown_background()") != std::string_view::npos &&
+            text.find("blocking_test.cpp") != std::string_view::npos)
+            _exit(0);
+    });
+}
 
 /// A job for the pool itself.
 struct job final : magpie::detail::blocking_job {
@@ -223,11 +234,7 @@ TEST_SUITE("scheduler.blocking") {
     TEST_CASE("TASK-BLOCK-05 a runtime destroyed in a task ends the program with a sentence, and says "
               "what to do") {
         const auto destroys_it = [] {
-            magpie::set_log_function([](magpie::log_level, std::string_view text) noexcept {
-                if (text.find("shutdown_background()") != std::string_view::npos &&
-                    text.find("blocking_test.cpp") != std::string_view::npos)
-                    _exit(0);
-            });
+            leave_when_told();
             const runtime outer = test::current_thread().build();
             auto main = []() -> task<> {
                 const runtime inner = test::current_thread().build();
@@ -237,6 +244,81 @@ TEST_SUITE("scheduler.blocking") {
             return false;
         };
         CHECK(test::survives(destroys_it));
+    }
+
+    TEST_CASE("TASK-BLOCK-05 so does one that is destroyed on one of its own threads") {
+        struct value { // what a blocking call gives: it is destroyed on the call's thread
+            std::unique_ptr<runtime> rt;
+            explicit value(std::unique_ptr<runtime> r) : rt(std::move(r)) {}
+        };
+        const auto in_a_call = [](auto call) {
+            leave_when_told();
+            auto rt = std::make_unique<runtime>(test::multi_thread(1).build());
+            const auto handle = rt->handle();
+            const auto in = handle.enter();
+            std::latch detached(1); // else the result would go with the handle
+            spawn_blocking([&detached, call, r = std::move(rt)]() mutable {
+                detached.wait();
+                return call(std::move(r));
+            }).detach();
+            detached.count_down();
+            for (;;) // the end comes from the other thread, or by SIGALRM
+                ::pause();
+            return false;
+        };
+        SUBCASE("in its blocking call") {
+            CHECK(test::survives([&] { return in_a_call([](auto rt) { rt.reset(); }); }));
+        }
+        SUBCASE("with the closure of its blocking call") {
+            CHECK(test::survives([&] { return in_a_call([](auto&&) {}); }));
+        }
+        SUBCASE("with the result of its blocking call") {
+            CHECK(test::survives([&] { return in_a_call([](auto rt) { return value(std::move(rt)); }); }));
+        }
+        SUBCASE("in block_in_place") {
+            CHECK(test::survives([] {
+                leave_when_told();
+                auto rt = std::make_unique<runtime>(test::multi_thread(1).build());
+                const auto handle = rt->handle();
+                auto main = [](std::unique_ptr<runtime> r) -> task<> {
+                    block_in_place([&] { r.reset(); });
+                    co_return;
+                };
+                handle.block_on(main(std::move(rt)));
+                return false;
+            }));
+        }
+        SUBCASE("in a hook, by the thread that is lent to it") {
+            CHECK(test::survives([] {
+                leave_when_told();
+                std::unique_ptr<runtime> rt;
+                rt = std::make_unique<runtime>(
+                    test::current_thread().on_thread_park([&] { rt.reset(); }).build());
+                const auto handle = rt->handle();
+                auto main = []() -> task<> { co_await magpie::sleep_for(1h); };
+                handle.block_on(main());
+                return false;
+            }));
+        }
+    }
+
+    TEST_CASE("CPP-24 on its own threads a shutdown with a limit does not wait, on others it does") {
+        const auto call = [](const runtime& on, auto f) {
+            const auto in = on.enter();
+            return spawn_blocking(std::move(f)).blocking_join();
+        };
+        const runtime other = test::multi_thread(1).build();
+        auto own = std::make_unique<runtime>(test::multi_thread(1).build());
+        const auto handle = own->handle();
+        const auto in = handle.enter();
+        auto in_itself = spawn_blocking([r = std::move(own)] { return r->shutdown_timeout(1h); });
+        CHECK_FALSE(in_itself.blocking_join());
+        CHECK(call(other, [] { // where blocking harms nobody
+            runtime rt = test::multi_thread(1).build();
+            auto short_sleep = []() -> task<> { co_await magpie::sleep_for(1h); };
+            rt.spawn(short_sleep()).detach();
+            return rt.shutdown_timeout(30s);
+        }));
     }
 
     TEST_CASE("TASK-BLOCK-05 CPP-24 in a task a shutdown that does not wait is allowed") {

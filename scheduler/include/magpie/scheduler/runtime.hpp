@@ -135,8 +135,8 @@ public:
     runtime();
     runtime(runtime&& other) noexcept = default;
     runtime& operator=(runtime&& other) noexcept;
-    /// Shuts down and waits. In a task it logs where the runtime was made and terminates: use
-    /// `shutdown_background` there.
+    /// Shuts down and waits. In a task, and on the runtime's own threads (in its blocking calls and
+    /// hooks), it logs where the runtime was made and terminates: use `shutdown_background` there.
     ~runtime();
 
     runtime_handle handle() const noexcept { return handle_; }
@@ -174,7 +174,8 @@ public:
     std::size_t worker_threads() const noexcept { return handle_.worker_threads(); }
 
     /// Shuts down and waits for at most `limit`. What then still runs is reported at warning level,
-    /// by name and place of spawn, and goes on by itself: nothing that runs is freed.
+    /// by name and place of spawn, and goes on by itself: nothing that runs is freed. In a task, and
+    /// on the runtime's own threads, it does not wait.
     /// @return whether everything has ended
     bool shutdown_timeout(std::chrono::nanoseconds limit);
 

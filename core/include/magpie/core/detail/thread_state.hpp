@@ -15,6 +15,7 @@ struct thread_state {
     magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
     const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
     void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
+    const void* pool = nullptr;           ///< the scheduler's pool of threads to which this one belongs
 };
 
 /// The state of the calling thread. Out of line on purpose: a task moves between threads, and
