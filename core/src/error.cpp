@@ -118,7 +118,8 @@ void report_unhandled(const executor& e, const unhandled_exception& x) noexcept 
     {
         sink_table& table = sinks();
         const lock_guard guard(table.lock);
-        if (const auto found = table.sinks.find(&e); found != table.sinks.end())
+        if (const auto found = table.sinks.find(&e);
+            found != table.sinks.end() && found->second->is_for(x.task_id))
             receiver = found->second;
     }
     if (receiver) {

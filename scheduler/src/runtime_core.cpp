@@ -29,6 +29,15 @@ std::uint64_t next_runtime_id() noexcept {
     return last.fetch_add(1, std::memory_order_relaxed) + 1; // unique is enough
 }
 
+// The ids of a runtime's tasks say whose they are.
+constexpr unsigned task_id_bits = 44;
+constexpr std::uint64_t first_id_of(std::uint64_t runtime) noexcept {
+    return (runtime - 1) << task_id_bits;
+}
+constexpr std::uint64_t runtime_of(std::uint64_t task_id) noexcept {
+    return (task_id >> task_id_bits) + 1;
+}
+
 std::string place(std::source_location w) {
     return std::string(w.file_name()) + ":" + std::to_string(w.line());
 }
@@ -39,7 +48,12 @@ std::string place(std::source_location w) {
 /// it, not the runtime: a handle may be dropped while the runtime goes.
 class runtime_core::sink final : public unhandled_sink {
 public:
-    explicit sink(std::function<void(const unhandled_exception&)> hook) : hook_(std::move(hook)) {}
+    sink(std::uint64_t runtime, std::function<void(const unhandled_exception&)> hook)
+        : runtime_(runtime), hook_(std::move(hook)) {}
+
+    bool is_for(std::uint64_t task_id) const noexcept override {
+        return runtime_of(task_id) == runtime_;
+    }
 
     /// Makes each report close `core`. Before the first task is spawned: nothing guards it.
     void close_at_report(std::weak_ptr<runtime_core> core) noexcept { closes_ = std::move(core); }
@@ -62,6 +76,7 @@ public:
 
 private:
     std::weak_ptr<runtime_core> closes_; // not written once there are tasks
+    const std::uint64_t runtime_;
     const std::function<void(const unhandled_exception&)> hook_;
     atomic<std::uint64_t> count_{0};
 };
@@ -87,8 +102,8 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
       pool({options.max_blocking_threads, options.thread_keep_alive, options.thread_stack_size,
             options.thread_name, options.on_thread_start, options.on_thread_stop}),
       watch(is_multi() && options.worker_threads > 1), futex_driver_(new futex_driver),
-      driver_(futex_driver_.get()), id_base_((id - 1) << 44),
-      sink_(std::make_shared<sink>(options.on_unhandled_exception)) {
+      driver_(futex_driver_.get()), id_base_(first_id_of(id)),
+      sink_(std::make_shared<sink>(id, options.on_unhandled_exception)) {
     install_spdlog();
     const std::size_t n = is_multi() ? options.worker_threads : 1;
     std::uint64_t seed = options.seed

@@ -273,7 +273,8 @@ TEST_SUITE("scheduler.blocking") {
             CHECK(test::survives([&] { return in_a_call([](auto&&) {}); }));
         }
         SUBCASE("with the result of its blocking call") {
-            CHECK(test::survives([&] { return in_a_call([](auto rt) { return value(std::move(rt)); }); }));
+            CHECK(test::survives(
+                [&] { return in_a_call([](auto rt) { return value(std::move(rt)); }); }));
         }
         SUBCASE("in block_in_place") {
             CHECK(test::survives([] {

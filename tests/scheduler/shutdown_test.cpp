@@ -13,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -241,6 +242,38 @@ TEST_SUITE("scheduler.shutdown") {
             CHECK(rt.block_on(main(failing, reports, 2)));
             CHECK(reports == 2);
             CHECK(rt.metrics().unhandled_exceptions == 2);
+        });
+    }
+
+    TEST_CASE("RT-LIFE-10 an exception that has outlived its runtime is logged, and is not another "
+              "runtime's") {
+        on_each_layout([](auto builder) {
+            int reports = 0;
+            std::optional<runtime> old(builder.build());
+            auto failing = []() -> task<> {
+                throw std::runtime_error("an old one");
+                co_return;
+            };
+            auto main = [](auto f) -> task<join_handle<>> {
+                auto h = magpie::spawn(f());
+                while (!h.is_finished())
+                    co_await magpie::yield_now();
+                co_return h;
+            };
+            auto handle = old->block_on(main(failing));
+            old.reset();
+            // It is made where the other one was, as a rule.
+            const runtime rt = builder.on_unhandled(magpie::unhandled_policy::shutdown)
+                                   .on_unhandled_exception(
+                                       [&](const magpie::unhandled_exception&) { ++reports; })
+                                   .build();
+            const test::captured_log log;
+            handle = join_handle<>();
+            CHECK(log.contains("an old one"));
+            CHECK(reports == 0);
+            CHECK(rt.metrics().unhandled_exceptions == 0);
+            auto alive = []() -> task<bool> { co_return true; };
+            CHECK(rt.block_on(alive()));
         });
     }
 

@@ -147,7 +147,8 @@ TEST_SUITE("stress.shutdown") {
         }
     }
 
-    TEST_CASE("RT-LIFE-10 handles that go unread while their runtime goes: each exception is reported") {
+    TEST_CASE(
+        "RT-LIFE-10 handles that go unread while their runtime goes: each exception is reported") {
         test::captured_log log; // what comes after the runtime has gone
         test::on_each_layout([&log](auto builder) {
             constexpr std::size_t tasks = 24;

@@ -30,6 +30,9 @@ public:
     unhandled_sink(const unhandled_sink&) = delete;
     unhandled_sink& operator=(const unhandled_sink&) = delete;
     virtual ~unhandled_sink() = default;
+    /// Whether the task is one of the executor's: a handle may have outlived another executor, at
+    /// whose address this one has been made.
+    virtual bool is_for([[maybe_unused]] std::uint64_t task_id) const noexcept { return true; }
     virtual void report(const unhandled_exception& e) noexcept = 0;
 };
 
