@@ -1,6 +1,7 @@
 #include <magpie/core/foreign.hpp>
 
 #include <magpie/core/as_result.hpp>
+#include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/unconstrained.hpp>
 #include <magpie/core/yield.hpp>
@@ -14,6 +15,7 @@
 
 #include <chrono>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -81,6 +83,22 @@ struct at_once {
     bool await_ready() const noexcept { return false; }
     void await_suspend(handle h) const { h.resume(); }
     int await_resume() const noexcept { return 5; }
+};
+
+/// Resumes inside await_suspend, then looks at what it has resumed: whether that has ended, and how
+/// much memory it has freed.
+struct looks_back {
+    bool* ended;
+    std::size_t* freed;
+    looks_back(bool& e, std::size_t& f) : ended(&e), freed(&f) {}
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(handle h) const {
+        const std::size_t before = magpie::detail::cached_frame_bytes();
+        h.resume();
+        *freed = magpie::detail::cached_frame_bytes() - before;
+        *ended = h.done();
+    }
+    int await_resume() const noexcept { return 6; }
 };
 
 /// Resumes on a thread of its own, which may be quicker than await_suspend's return.
@@ -251,6 +269,15 @@ TEST_SUITE("core.foreign") {
             auto f = []() -> task<> { co_await std::suspend_never(); };
             test::run(ex, f());
         }
+    }
+
+    TEST_CASE("what is resumed inside await_suspend is there until await_suspend has returned") {
+        CHECK(test::survives([] { // without it, this reads freed memory
+            bool ended = false;
+            std::size_t freed = 1;
+            const int n = test::run(await(foreign::looks_back(ended, freed)));
+            return n == 6 && ended && freed == 0;
+        }));
     }
 
     TEST_CASE("an awaitable that is an lvalue stays where it is") {

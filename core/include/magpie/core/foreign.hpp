@@ -1,10 +1,12 @@
 #pragma once
 
+#include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/detail/outcome.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
 
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <type_traits>
@@ -13,6 +15,10 @@
 // Any standard awaitable can be awaited in a magpie task and resumes on the task's strand. What it
 // resumes is a small coroutine of ours, on whatever thread it likes; that wakes a leaf (R6). Until
 // it has resumed, its frame's owner cannot die: a dropped wait ends when the foreign one does.
+//
+// The small coroutine may end inside its own await_suspend, or on another thread while that has not
+// yet returned. So it does not free itself: it stops at its final suspend, and the operation frees
+// the frame when the leaf has surfaced, on the task's turn, which began the await_suspend.
 
 namespace magpie::detail {
 
@@ -38,19 +44,38 @@ concept standard_awaitable = requires(A&& a, std::coroutine_handle<> h) {
     foreign_awaiter(std::forward<A>(a)).await_resume();
 };
 
-/// A coroutine that owns itself: runs at once, and is gone at its end.
-struct detached_frame {
+/// The coroutine that a foreign awaitable resumes. Its owner starts it and destroys it.
+struct helper_frame {
     struct promise_type {
+        leaf* waiter; ///< woken at the end
+
+        template <class Operation>
+        explicit promise_type(Operation& op) noexcept : waiter(&op) {}
+
+        struct final_awaiter {
+            bool await_ready() const noexcept { return false; }
+            // The last touch: another thread may destroy the frame as soon as the leaf is woken.
+            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
+                wake(*h.promise().waiter);
+            }
+            void await_resume() const noexcept {}
+        };
+
         static void* operator new(std::size_t size) { return allocate_frame(size); }
         static void operator delete(void* block, std::size_t size) noexcept {
             deallocate_frame(block, size);
         }
-        detached_frame get_return_object() const noexcept { return {}; }
-        std::suspend_never initial_suspend() const noexcept { return {}; }
-        std::suspend_never final_suspend() const noexcept { return {}; }
+        helper_frame get_return_object() noexcept {
+            return helper_frame(std::coroutine_handle<promise_type>::from_promise(*this));
+        }
+        std::suspend_always initial_suspend() const noexcept { return {}; }
+        final_awaiter final_suspend() const noexcept { return {}; }
         void return_void() const noexcept {}
         void unhandled_exception() const noexcept { std::terminate(); }
     };
+
+    explicit helper_frame(std::coroutine_handle<> h) noexcept : handle(h) {}
+    std::coroutine_handle<> handle;
 };
 
 /// Awaits an awaiter that has already said that it is not ready.
@@ -83,7 +108,7 @@ public:
 
     explicit foreign_operation(A&& awaitable) : awaiter_(foreign_awaiter(std::forward<A>(awaitable))) {}
     foreign_operation(foreign_operation&&) = delete;
-    ~foreign_operation() noexcept override {}
+    ~foreign_operation() noexcept override { free_helper(); }
 
     bool try_complete() noexcept {
         try {
@@ -96,32 +121,36 @@ public:
 
     bool publish() noexcept {
         try {
-            run(*this);
+            helper_ = run(*this).handle;
         } catch (...) { // no memory for the frame: nothing has started
             result_.fail(std::current_exception());
             return false;
         }
+        helper_.resume();
         return true; // it may have ended already: then the leaf is in the ready list
     }
 
     result await_resume() {
         if (ready_)
             return awaiter_.await_resume();
+        free_helper();
         return result_.take();
     }
 
 private:
     cancel_answer cancel() noexcept override { return cancel_answer::coming; }
 
-    /// Wakes the leaf when the helper's frame goes, however it goes.
-    class completion {
+    /// Notices that the foreign side has destroyed the helper instead of resuming it.
+    class destruction {
     public:
-        explicit completion(foreign_operation& op) noexcept : op_(op) {}
-        completion(const completion&) = delete;
-        ~completion() {
-            if (op_.result_.empty())
-                op_.result_.fail(std::make_exception_ptr(
-                    std::logic_error("the awaited object destroyed the coroutine that waited for it")));
+        explicit destruction(foreign_operation& op) noexcept : op_(op) {}
+        destruction(const destruction&) = delete;
+        ~destruction() {
+            if (!op_.result_.empty())
+                return; // the ordinary end
+            op_.helper_ = {};
+            op_.result_.fail(std::make_exception_ptr(
+                std::logic_error("the awaited object destroyed the coroutine that waited for it")));
             wake(op_);
         }
 
@@ -129,8 +158,8 @@ private:
         foreign_operation& op_;
     };
 
-    static detached_frame run(foreign_operation& op) {
-        completion done(op);
+    static helper_frame run(foreign_operation& op) {
+        const destruction noticed(op);
         after_ready<awaiter> waiting(op.awaiter_);
         try {
             if constexpr (std::is_void_v<result>) {
@@ -146,8 +175,14 @@ private:
         }
     }
 
+    void free_helper() noexcept {
+        if (helper_)
+            std::exchange(helper_, {}).destroy();
+    }
+
     awaiter_type awaiter_;
     outcome<result> result_;
+    std::coroutine_handle<> helper_; // at its final suspend once the leaf has surfaced
     bool ready_ = false;
 };
 
