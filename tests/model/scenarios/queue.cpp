@@ -266,6 +266,36 @@ mistake no_oldest(full_recent, "the place of the oldest is not given up",
 mistake full_in_two(full_recent, "a place is emptied by a load and a store",
                     {"recent_stack::take", "exchange", how::in_two});
 
+// The same where the places begin anew: what thieves have read of the ends may be a lap old.
+scenario lap("queue.recent_lap", {.preemptions = 3, .full = 4}, [] {
+    constexpr std::size_t before = recent_stack::capacity - 1;
+    numbered_strands strands(before + 4);
+    recent_stack stack;
+    for (std::size_t i = 0; i < before; ++i) {
+        stack.push(strands[i]);
+        numbered_strands::run(stack.pop_oldest());
+    }
+    stack.push(strands[before]);     // in the last place
+    stack.push(strands[before + 1]); // in the first
+    thread("worker", [&] {
+        stack.push(strands[before + 2]);
+        numbered_strands::run(stack.pop());
+        numbered_strands::run(stack.pop_oldest());
+        stack.push(strands[before + 3]);
+    });
+    thread("thief", [&] { numbered_strands::run(stack.steal(1)); });
+    thread("watcher", [&] { numbered_strands::run(stack.steal(0)); });
+    run();
+    drain_recent(stack);
+    check(stack.size() == 0 && !stack.has_for_thieves(), "and it is empty then");
+    strands.check_all_run();
+});
+
+mistake lap_in_two(lap, "a place is emptied by a load and a store",
+                   {"recent_stack::take", "exchange", how::in_two});
+mistake lap_not_emptied(lap, "who takes a strand leaves it in its place",
+                        {"recent_stack::take", "exchange", how::left_out});
+
 // --- the shared queue ---
 
 scenario injection("queue.injector", [] {
