@@ -43,13 +43,30 @@ private:
     F f_;
 };
 
-/// Lets everything that is ready on `rt` run until it waits.
-void settle(const runtime& rt) {
-    auto turns = []() -> task<> {
-        for (int i = 0; i < 10; ++i)
-            co_await magpie::yield_now();
-    };
-    rt.block_on(turns());
+/// Where a number of tasks say, right before they wait for good, that they have come so far.
+class arrivals {
+public:
+    explicit arrivals(int expected) : missing_(expected) {}
+
+    void arrive() noexcept {
+        if (--missing_ == 0)
+            all_.set();
+    }
+    /// Runs `rt` until all are there.
+    void wait(const runtime& rt) {
+        auto until = [](event& all) -> task<> { co_await all.wait(); };
+        rt.block_on(until(all_));
+    }
+
+private:
+    std::atomic<int> missing_;
+    event all_;
+};
+
+/// Arrives, and sleeps.
+task<> asleep(std::shared_ptr<int>, arrivals& at) {
+    at.arrive();
+    co_await magpie::sleep_for(1h);
 }
 
 } // namespace
@@ -60,39 +77,44 @@ TEST_SUITE("scheduler.lifecycle") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
             event never;
+            arrivals at(8);
             std::vector<join_handle<>> handles;
             {
                 const runtime rt = builder.build();
-                auto in_event = [](std::shared_ptr<int>, event& e) -> task<> { co_await e.wait(); };
-                auto in_timer = [](std::shared_ptr<int>) -> task<> { co_await magpie::sleep_for(1h); };
-                auto in_timeout = [](std::shared_ptr<int>, event& e) -> task<> {
+                auto in_event = [](std::shared_ptr<int>, event& e, arrivals& a) -> task<> {
+                    a.arrive();
+                    co_await e.wait();
+                };
+                auto in_timeout = [](std::shared_ptr<int>, event& e, arrivals& a) -> task<> {
+                    a.arrive();
                     co_await magpie::timeout(1h, e.wait());
                 };
-                auto in_join = [](std::shared_ptr<int> k, auto f) -> task<> {
-                    auto h = magpie::spawn(f(std::move(k)));
+                auto in_join = [](std::shared_ptr<int> k, arrivals& a) -> task<> {
+                    auto h = magpie::spawn(asleep(std::move(k), a));
+                    a.arrive();
                     co_await h;
                 };
-                auto in_child = [](std::shared_ptr<int> k, auto f) -> task<> {
-                    co_await f(std::move(k));
+                auto in_child = [](std::shared_ptr<int> k, arrivals& a) -> task<> {
+                    co_await asleep(std::move(k), a);
                 };
-                auto yielding = [](std::shared_ptr<int>) -> task<> {
-                    for (;;)
+                auto yielding = [](std::shared_ptr<int>, arrivals& a) -> task<> {
+                    for (a.arrive();;)
                         co_await magpie::yield_now();
                 };
-                auto in_blocking = [](std::shared_ptr<int> k) -> task<> {
+                auto in_blocking = [](std::shared_ptr<int> k, arrivals& a) -> task<> {
                     auto call = [k] { static_cast<void>(k); };
-                    for (;;)
+                    for (a.arrive();;)
                         co_await magpie::spawn_blocking(call);
                 };
-                handles.push_back(rt.spawn(in_event(keep, never)));
-                handles.push_back(rt.spawn(in_timer(keep)));
-                handles.push_back(rt.spawn(in_timeout(keep, never)));
-                handles.push_back(rt.spawn(in_join(keep, in_timer)));
-                handles.push_back(rt.spawn(in_child(keep, in_timer)));
-                handles.push_back(rt.spawn(yielding(keep)));
-                handles.push_back(rt.spawn(in_blocking(keep)));
-                settle(rt);
-                handles.push_back(rt.spawn(in_timer(keep))); // may be unstarted
+                handles.push_back(rt.spawn(in_event(keep, never, at)));
+                handles.push_back(rt.spawn(asleep(keep, at)));
+                handles.push_back(rt.spawn(in_timeout(keep, never, at)));
+                handles.push_back(rt.spawn(in_join(keep, at)));
+                handles.push_back(rt.spawn(in_child(keep, at)));
+                handles.push_back(rt.spawn(yielding(keep, at)));
+                handles.push_back(rt.spawn(in_blocking(keep, at)));
+                at.wait(rt);
+                handles.push_back(rt.spawn(asleep(keep, at))); // may be unstarted
             }
             CHECK(keep.use_count() == 1);
             for (auto& h : handles)
@@ -106,9 +128,9 @@ TEST_SUITE("scheduler.lifecycle") {
             auto keep = std::make_shared<int>(0);
             std::optional<runtime> rt(builder.build());
             const auto handle = rt->handle();
-            auto f = [](std::shared_ptr<int>) -> task<> { co_await magpie::sleep_for(1h); };
-            auto h = rt->spawn(f(keep));
-            settle(*rt);
+            arrivals at(1);
+            auto h = rt->spawn(asleep(keep, at));
+            at.wait(*rt);
             CHECK(keep.use_count() == 2);
             rt.reset();
             CHECK(keep.use_count() == 1);
@@ -158,14 +180,16 @@ TEST_SUITE("scheduler.lifecycle") {
             for (int round = 0; round < 30; ++round) {
                 std::vector<event> events(20);
                 std::optional<runtime> rt(builder.build());
-                auto waiter = [](event& x) -> task<> {
+                arrivals at(20);
+                auto waiter = [](event& x, arrivals& a) -> task<> {
+                    a.arrive();
                     co_await x.wait();
                     co_await magpie::sleep_for(1h);
                 };
                 std::vector<join_handle<>> handles;
                 for (event& e : events)
-                    handles.push_back(rt->spawn(waiter(e)));
-                settle(*rt);
+                    handles.push_back(rt->spawn(waiter(e, at)));
+                at.wait(*rt);
                 std::thread waker([&] {
                     for (event& e : events)
                         e.set();
@@ -181,12 +205,12 @@ TEST_SUITE("scheduler.lifecycle") {
     TEST_CASE("RT-LIFE-07 a runtime in a thread-local goes with its thread") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
+            arrivals at(1);
             std::thread([&] {
                 static thread_local std::unique_ptr<runtime> here;
                 here = std::make_unique<runtime>(builder.build());
-                auto f = [](std::shared_ptr<int>) -> task<> { co_await magpie::sleep_for(1h); };
-                here->spawn(f(keep)).detach();
-                settle(*here);
+                here->spawn(asleep(keep, at)).detach();
+                at.wait(*here);
             }).join();
             CHECK(keep.use_count() == 1);
         });
@@ -239,6 +263,7 @@ TEST_SUITE("scheduler.lifecycle") {
         "RT-LIFE-14 a task that holds its own runtime's handle and its own join handle is freed") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
+            arrivals at(1);
             {
                 const runtime rt = builder.build();
                 struct knot {
@@ -247,12 +272,15 @@ TEST_SUITE("scheduler.lifecycle") {
                     std::shared_ptr<int> keep;
                 };
                 auto k = std::make_shared<knot>();
-                auto f = [](std::shared_ptr<knot>) -> task<> { co_await magpie::sleep_for(1h); };
+                auto f = [](std::shared_ptr<knot>, arrivals& a) -> task<> {
+                    a.arrive();
+                    co_await magpie::sleep_for(1h);
+                };
                 k->runtime = rt.handle();
                 k->keep = keep;
-                k->self = rt.spawn(f(k));
+                k->self = rt.spawn(f(k, at));
                 k.reset();
-                settle(rt);
+                at.wait(rt);
                 CHECK(keep.use_count() == 2);
             }
             CHECK(keep.use_count() == 1);
@@ -300,12 +328,14 @@ TEST_SUITE("scheduler.lifecycle") {
         on_each_layout([](auto builder) {
             magpie::timer kept(1h);
             std::optional<runtime> rt(builder.build());
-            auto f = [](magpie::timer& t) -> task<> {
+            arrivals at(1);
+            auto f = [](magpie::timer& t, arrivals& a) -> task<> {
                 t.reset(magpie::clock::now() + 1h);
+                a.arrive();
                 co_await t;
             };
-            auto h = rt->spawn(f(kept));
-            settle(*rt);
+            auto h = rt->spawn(f(kept, at));
+            at.wait(*rt);
             rt.reset();
             CHECK(test::ends_cancelled(h));
             CHECK_FALSE(kept.is_elapsed());
@@ -319,14 +349,16 @@ TEST_SUITE("scheduler.lifecycle") {
             const runtime joiner = test::multi_thread(1).build();
             std::optional<runtime> rt(builder.build());
             auto f = []() -> task<> { co_await magpie::sleep_for(1h); };
-            auto join = [](join_handle<> h) -> task<bool> {
+            arrivals at(10);
+            auto join = [](join_handle<> h, arrivals& a) -> task<bool> {
+                a.arrive();
                 const auto r = co_await magpie::as_result(std::move(h));
                 co_return r.has_error();
             };
             std::vector<join_handle<bool>> joins;
             for (int i = 0; i < 10; ++i)
-                joins.push_back(joiner.spawn(join(rt->spawn(f()))));
-            settle(joiner);
+                joins.push_back(joiner.spawn(join(rt->spawn(f()), at)));
+            at.wait(joiner);
             rt.reset();
             for (auto& j : joins) {
                 REQUIRE(test::ends(j));
@@ -339,25 +371,26 @@ TEST_SUITE("scheduler.lifecycle") {
               "join") {
         on_each_layout([](auto builder) {
             test::trace log;
+            event there;
             const runtime rt = builder.build();
-            auto inner = [](test::trace& t) -> task<> {
+            auto inner = [](test::trace& t, event& e) -> task<> {
                 const test::noisy c(t, "c");
+                e.set();
                 co_await magpie::sleep_for(1h);
             };
-            auto outer = [](test::trace& t, auto f) -> task<> {
+            auto outer = [](test::trace& t, event& e, auto f) -> task<> {
                 const test::noisy a(t, "a");
                 const test::noisy b(t, "b");
-                co_await f(t);
+                co_await f(t, e);
             };
-            auto main = [](test::trace& t, auto f, auto g) -> task<> {
-                auto h = magpie::spawn(f(t, g));
-                co_await magpie::yield_now();
-                co_await magpie::sleep_for(1ms);
+            auto main = [](test::trace& t, event& e, auto f, auto g) -> task<> {
+                auto h = magpie::spawn(f(t, e, g));
+                co_await e.wait();
                 h.abort();
                 const auto r = co_await magpie::as_result(h);
                 t.add(r.has_error() ? "joined" : "ended");
             };
-            rt.block_on(main(log, outer, inner));
+            rt.block_on(main(log, there, outer, inner));
             CHECK(log.text() == "c b a joined");
         });
     }
@@ -375,9 +408,11 @@ TEST_SUITE("scheduler.lifecycle") {
                 };
                 h = rt.spawn(f(false));
                 failed = rt.spawn(f(true));
-                settle(rt);
-                REQUIRE(test::ends(h));
-                REQUIRE(test::ends(failed));
+                auto both = [](const join_handle<int>& a, const join_handle<int>& b) -> task<> {
+                    while (!a.is_finished() || !b.is_finished())
+                        co_await magpie::yield_now();
+                };
+                rt.block_on(both(h, failed));
             }
             CHECK(h.blocking_join() == 9);
             CHECK_THROWS_AS(failed.blocking_join(), std::runtime_error);
