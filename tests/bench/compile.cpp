@@ -2,20 +2,22 @@
 
 #include <magpie/magpie.hpp>
 
-#include <chrono>
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string_view>
 
 namespace {
-magpie::task<int> twice(int n) {
-    co_await magpie::sleep_for(std::chrono::milliseconds(1));
-    co_return 2 * n;
-}
-
-magpie::task<int> sum() {
-    auto one = magpie::spawn(twice(1));
-    auto two = magpie::spawn(twice(2));
-    const int first = co_await one;
-    co_return first + co_await two;
+magpie::task<std::size_t> ask(magpie::io::endpoint server, std::string_view question) {
+    auto stream = co_await magpie::io::tcp_stream::connect(server);
+    co_await stream.write_all(std::as_bytes(std::span(question)));
+    std::array<std::byte, 512> answer;
+    const std::size_t n = co_await stream.read(answer);
+    co_return n;
 }
 } // namespace
 
-int main() { return magpie::run(sum()); }
+int main() {
+    const std::size_t n = magpie::run(ask(magpie::io::endpoint("127.0.0.1:7000"), "hello"));
+    return n > 0 ? 0 : 1;
+}

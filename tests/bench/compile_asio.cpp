@@ -1,27 +1,27 @@
 // compile.cpp with Boost.Asio's own coroutines.
 
 #include <boost/asio.hpp>
-#include <boost/asio/experimental/awaitable_operators.hpp>
 
-#include <chrono>
+#include <array>
+#include <cstddef>
+#include <string_view>
 
 namespace {
 namespace asio = boost::asio;
+using asio::ip::tcp;
 
-asio::awaitable<int> twice(int n) {
-    asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(1));
-    co_await timer.async_wait(asio::use_awaitable);
-    co_return 2 * n;
-}
-
-asio::awaitable<int> sum() {
-    using namespace asio::experimental::awaitable_operators;
-    const auto [first, second] = co_await (twice(1) && twice(2));
-    co_return first + second;
+asio::awaitable<std::size_t> ask(tcp::endpoint server, std::string_view question) {
+    tcp::socket stream(co_await asio::this_coro::executor);
+    co_await stream.async_connect(server, asio::use_awaitable);
+    co_await asio::async_write(stream, asio::buffer(question), asio::use_awaitable);
+    std::array<std::byte, 512> answer;
+    co_return co_await stream.async_read_some(asio::buffer(answer), asio::use_awaitable);
 }
 } // namespace
 
 int main() {
     asio::thread_pool pool;
-    return asio::co_spawn(pool, sum(), asio::use_future).get();
+    const tcp::endpoint server(asio::ip::make_address("127.0.0.1"), 7000);
+    const std::size_t n = asio::co_spawn(pool, ask(server, "hello"), asio::use_future).get();
+    return n > 0 ? 0 : 1;
 }

@@ -1,5 +1,4 @@
 #include "common.hpp"
-#include "server.hpp"
 
 std::string bench::peer_name() { return "magpie"; }
 
@@ -16,6 +15,3 @@ std::vector<bench::workload> bench::workloads() {
         memory_workloads(),
     });
 }
-
-// None yet: they need magpie::io.
-std::vector<bench::server> bench::servers() { return {}; }

@@ -122,7 +122,12 @@ task<> wake_each_second() {
         co_await magpie::sleep_for(1s);
 }
 
+task<> accept_one(magpie::io::tcp_listener listener) { co_await listener.accept(); }
+
 bench::sample idle_cpu(magpie::runtime& rt, const bench::options& options) {
+    const auto entered = rt.enter();
+    auto listener = magpie::io::tcp_listener::bind(magpie::io::endpoint::loopback_v4(0));
+    rt.spawn(accept_one(std::move(listener))).detach();
     rt.spawn(wake_each_second()).detach();
     std::this_thread::sleep_for(100ms); // the workers have gone to sleep
     const auto before = bench::usage();
