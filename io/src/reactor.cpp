@@ -63,7 +63,7 @@ reactor& reactor::current(const char* what, std::source_location where) {
 
 registration& reactor::add(int fd, bool writable) {
     registration& r = take_free();
-    r.open(*this, fd, writable);
+    r.open(this, fd, writable);
     users_.fetch_add(1, std::memory_order_relaxed); // the caller holds the runtime or a registration
     epoll_event e{EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, {.ptr = &r}};
     if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &e) != 0) {

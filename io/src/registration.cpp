@@ -38,8 +38,8 @@ bool registration::any(const look& l, unsigned char what) noexcept {
            (l.flags & shut_down) != 0;
 }
 
-void registration::open(reactor& r, int fd, bool writable) noexcept {
-    reactor_ = &r;
+void registration::open(reactor* r, int fd, bool writable) noexcept {
+    reactor_ = r;
     fd_ = fd;
     references_.store(1, std::memory_order_relaxed); // the reactor's lists have handed it over
     extra_.store(0, std::memory_order_relaxed);

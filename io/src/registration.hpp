@@ -42,7 +42,7 @@ public:
 
     // --- its owner ---
 
-    void open(reactor& r, int fd, bool writable) noexcept;
+    void open(reactor* r, int fd, bool writable) noexcept;
     int fd() const noexcept { return fd_; }
     reactor& where() const noexcept { return *reactor_; }
 
