@@ -77,372 +77,374 @@ bool is_broken(const boost::system::error_code& e) {
 } // namespace
 
 TEST_SUITE("io.errors") {
+    // --- the peer resets the connection ---
 
-// --- the peer resets the connection ---
-
-TEST_CASE("reset x read that waits: connection_reset") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
-            std::array<std::byte, 64> buffer;
-            co_return co_await error_of(s.read(buffer));
-        }(pair.here));
-        co_await test::settle();
-        reset(pair.there);
-        const auto error = co_await reader;
-        CHECK(error == magpie::errc::connection_reset);
-        const std::size_t after = co_await read_some(pair.here); // it is told once
-        CHECK(after == 0);
-    });
-}
-
-TEST_CASE("reset x write that waits: connection_reset or broken_pipe, and no signal") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto writer = magpie::spawn(write_on(pair.here));
-        co_await test::settle();
-        reset(pair.there);
-        const auto error = co_await writer;
-        CHECK(is_broken(error));
-        const auto again = co_await error_of(pair.here.write(bytes("x")));
-        CHECK(again == magpie::errc::broken_pipe);
-    });
-}
-
-TEST_CASE("reset x accept: a connection that broke before it was taken may still be given") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-        auto first = co_await tcp_stream::connect(listener.local_endpoint());
-        reset(first);
-        auto second = co_await tcp_stream::connect(listener.local_endpoint());
-        co_await second.write_all(bytes("x"));
-        for (;;) {
-            auto next = co_await listener.accept();
-            std::array<std::byte, 1> buffer;
-            const auto n = co_await magpie::as_result(next.stream.read(buffer));
-            if (n && *n == 1)
-                break;
-        }
-    });
-}
-
-// --- the peer closes ---
-
-TEST_CASE("half close x read: 0, for ever") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto reader = magpie::spawn(read_some(pair.here));
-        co_await test::settle();
-        pair.there.shutdown(shutdown_side::write);
-        const std::size_t first = co_await reader;
-        const std::size_t second = co_await read_some(pair.here);
-        CHECK(first + second == 0);
-    });
-}
-
-TEST_CASE("half close x write: goes on") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        pair.there.shutdown(shutdown_side::write);
-        const std::size_t end = co_await read_some(pair.here);
-        CHECK(end == 0);
-        co_await pair.here.write_all(bytes("abc"));
-        const std::string text = co_await test::read_text(pair.there, 3);
-        CHECK(text == "abc");
-    });
-}
-
-TEST_CASE("data and end in one event x reads: both are seen") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        for (int i = 0; i < 100; ++i) {
+    TEST_CASE("reset x read that waits: connection_reset") {
+        test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
-            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<std::size_t> {
-                const std::string all = co_await test::read_all(s);
-                co_return all.size();
+            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
+                std::array<std::byte, 64> buffer;
+                co_return co_await error_of(s.read(buffer));
             }(pair.here));
-            if (i % 2 == 0)
-                co_await test::settle();
-            CHECK(pair.there.try_write(bytes("abc")));
-            pair.there.shutdown(shutdown_side::write); // nobody has looked in between
-            const std::size_t n = co_await reader;
-            CHECK(n == 3);
-        }
-    });
-}
+            co_await test::settle();
+            reset(pair.there);
+            const auto error = co_await reader;
+            CHECK(error == magpie::errc::connection_reset);
+            const std::size_t after = co_await read_some(pair.here); // it is told once
+            CHECK(after == 0);
+        });
+    }
 
-TEST_CASE("close with data unread x read: connection_reset") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        co_await pair.here.write_all(bytes("never read"));
-        static_cast<void>(co_await pair.there.readable());
-        pair.there = tcp_stream();
-        std::array<std::byte, 64> buffer;
-        const auto error = co_await error_of(pair.here.read(buffer));
-        CHECK(error == magpie::errc::connection_reset);
-    });
-}
+    TEST_CASE("reset x write that waits: connection_reset or broken_pipe, and no signal") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto writer = magpie::spawn(write_on(pair.here));
+            co_await test::settle();
+            reset(pair.there);
+            const auto error = co_await writer;
+            CHECK(is_broken(error));
+            const auto again = co_await error_of(pair.here.write(bytes("x")));
+            CHECK(again == magpie::errc::broken_pipe);
+        });
+    }
 
-TEST_CASE("close x write: the first may succeed, later ones fail") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        pair.there = tcp_stream();
-        const auto error = co_await write_on(pair.here);
-        CHECK(is_broken(error));
-    });
-}
-
-// --- the peer does nothing ---
-
-TEST_CASE("peer that never reads x write_all: waits; dropped, it has written a part") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        const std::string much(64 << 20, 'x');
-        const bool done = co_await magpie::timeout(20ms, pair.here.write_all(bytes(much)));
-        CHECK_FALSE(done);
-        pair.here.shutdown(shutdown_side::write);
-        const std::string part = co_await test::read_all(pair.there);
-        CHECK(part.size() > 0);
-        CHECK(part.size() < much.size());
-    });
-}
-
-TEST_CASE("peer that never reads x write with a user timeout: timed_out") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        pair.here.set_user_timeout(50ms);
-        const auto error = co_await write_on(pair.here);
-        CHECK(error == magpie::errc::timed_out);
-    });
-}
-
-TEST_CASE("peer that is silent x read: waits; dropped, it has read nothing") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        std::array<std::byte, 8> buffer;
-        const auto late = co_await magpie::timeout(1ms, pair.here.read(buffer));
-        CHECK_FALSE(late.has_value());
-    });
-}
-
-// --- no descriptors ---
-
-TEST_CASE("no descriptors x accept: too_many_files_open; the connection waits, the listener works") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-        auto client = co_await tcp_stream::connect(listener.local_endpoint());
-        {
-            const no_more_descriptors limit;
-            for (int i = 0; i < 3; ++i) {
-                const auto error = co_await error_of(listener.accept());
-                CHECK(error == magpie::errc::too_many_files_open);
-            }
-        }
-        auto next = co_await listener.accept();
-        CHECK(next.peer == client.local_endpoint());
-        auto another = co_await tcp_stream::connect(listener.local_endpoint());
-        auto last = co_await listener.accept();
-        CHECK(last.peer == another.local_endpoint());
-    });
-}
-
-TEST_CASE("no descriptors x connect: too_many_files_open") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-        {
-            const no_more_descriptors limit;
-            const auto error = co_await error_of(tcp_stream::connect(listener.local_endpoint()));
-            CHECK(error == magpie::errc::too_many_files_open);
-        }
-        auto s = co_await tcp_stream::connect(listener.local_endpoint());
-        CHECK(s);
-    });
-}
-
-TEST_CASE("no descriptors x the first I/O object of a runtime: too_many_files_open, and a later one works") {
-    test::run_on_one_thread([]() -> magpie::task<> {
-        {
-            const no_more_descriptors limit;
-            CHECK_THROWS_AS(tcp_listener::bind(endpoint::loopback_v4(0)), std::system_error);
-        }
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-        CHECK(listener);
-        co_return;
-    }());
-}
-
-// --- signals ---
-
-TEST_CASE("signal x every operation: goes on") {
-    struct sigaction action = {};
-    struct sigaction before = {};
-    action.sa_handler = [](int) {};
-    REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0); // without SA_RESTART
-    {
-        const magpie::runtime rt = test::multi_thread(2).build();
-        std::atomic<bool> over{false};
-        std::thread pest([&] {
-            while (!over) {
-                ::kill(::getpid(), SIGUSR1); // to whichever thread
-                std::this_thread::yield();
+    TEST_CASE("reset x accept: a connection that broke before it was taken may still be given") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            auto first = co_await tcp_stream::connect(listener.local_endpoint());
+            reset(first);
+            auto second = co_await tcp_stream::connect(listener.local_endpoint());
+            co_await second.write_all(bytes("x"));
+            for (;;) {
+                auto next = co_await listener.accept();
+                std::array<std::byte, 1> buffer;
+                const auto n = co_await magpie::as_result(next.stream.read(buffer));
+                if (n && *n == 1)
+                    break;
             }
         });
-        rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
-            for (int i = 0; i < 20; ++i) {
-                auto pair = co_await connected();
-                const std::string much(1 << 20, 'x');
-                auto sender = magpie::spawn([](tcp_stream s, const std::string& t) -> magpie::task<> {
-                    co_await s.write_all(bytes(t));
-                }(std::move(pair.here), much));
-                const std::string all = co_await test::read_all(pair.there);
-                CHECK(all.size() == much.size());
-                co_await sender;
-            }
-        }()));
-        over = true;
-        pest.join();
     }
-    ::sigaction(SIGUSR1, &before, nullptr);
-}
 
-// --- connecting ---
+    // --- the peer closes ---
 
-TEST_CASE("nobody listens x connect: connection_refused") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        endpoint at;
-        {
-            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-            at = listener.local_endpoint();
-        }
-        const auto error = co_await error_of(tcp_stream::connect(at));
-        CHECK(error == magpie::errc::connection_refused);
-        try {
-            auto s = co_await tcp_stream::connect(at);
-            CHECK(false);
-        } catch (const std::system_error& e) {
-            CHECK(e.code() == std::errc::connection_refused);
-            CHECK(std::string(e.what()).find(at.to_string()) != std::string::npos);
-        }
-    });
-}
-
-TEST_CASE("unreachable x connect: network_unreachable") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        const auto error = co_await error_of(tcp_stream::connect(endpoint("224.0.0.1:80")));
-        CHECK(error == magpie::errc::network_unreachable);
-    });
-}
-
-TEST_CASE("no answer x connect: waits; dropped, its socket is closed") {
-    test::run_on_one_thread([]() -> magpie::task<> {
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0),
-                                           magpie::io::listen_options().backlog(1));
-        std::vector<tcp_stream> taken;
-        for (;;) { // until the queue is full, and the kernel answers no more
-            auto s = co_await magpie::timeout(200ms, tcp_stream::connect(listener.local_endpoint()));
-            if (!s)
-                break;
-            taken.push_back(std::move(*s));
-        }
-        const std::size_t before = test::open_descriptors();
-        const auto late =
-            co_await magpie::timeout(1ms, tcp_stream::connect(listener.local_endpoint()));
-        CHECK_FALSE(late.has_value());
-        CHECK(test::open_descriptors() == before);
-    }());
-}
-
-// --- other tasks ---
-
-TEST_CASE("abort x each operation that waits: dropped, and the stream goes on") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-        auto writer = magpie::spawn(write_on(pair.here));
-        auto reader = magpie::spawn(read_some(pair.here));
-        auto server = magpie::spawn([](tcp_listener& l) -> magpie::task<> {
-            auto next = co_await l.accept();
-        }(listener));
-        co_await test::settle();
-        writer.abort();
-        reader.abort();
-        server.abort();
-        const auto w = co_await magpie::as_result(writer);
-        const auto r = co_await magpie::as_result(reader);
-        const auto a = co_await magpie::as_result(server);
-        CHECK(w.has_error());
-        CHECK(r.has_error());
-        CHECK(a.has_error());
-        co_await pair.there.write_all(bytes("abc"));
-        const std::string text = co_await test::read_text(pair.here, 3);
-        CHECK(text == "abc");
-    });
-}
-
-TEST_CASE("shutdown by another task x write that waits: broken_pipe") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto writer = magpie::spawn(write_on(pair.here));
-        co_await test::settle();
-        pair.here.shutdown(shutdown_side::both);
-        const auto error = co_await writer;
-        CHECK(error == magpie::errc::broken_pipe);
-    });
-}
-
-TEST_CASE("destroyed by another task x operation that waits: the program ends, with a sentence") {
-    CHECK_FALSE(test::survives([] {
-        test::run_on_one_thread([]() -> magpie::task<> {
+    TEST_CASE("half close x read: 0, for ever") {
+        test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
             auto reader = magpie::spawn(read_some(pair.here));
             co_await test::settle();
-            pair.here = tcp_stream();
-            static_cast<void>(co_await magpie::as_result(reader));
-        }());
-        return true;
-    }));
-}
+            pair.there.shutdown(shutdown_side::write);
+            const std::size_t first = co_await reader;
+            const std::size_t second = co_await read_some(pair.here);
+            CHECK(first + second == 0);
+        });
+    }
 
-TEST_CASE("two writers x write: each system call's bytes stay together") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        const auto send = [](tcp_stream& s, char c) -> magpie::task<> {
-            const std::string block(1000, c);
-            for (int i = 0; i < 200; ++i) {
-                std::size_t n = co_await s.write(bytes(block));
-                CHECK(n > 0);
+    TEST_CASE("half close x write: goes on") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            pair.there.shutdown(shutdown_side::write);
+            const std::size_t end = co_await read_some(pair.here);
+            CHECK(end == 0);
+            co_await pair.here.write_all(bytes("abc"));
+            const std::string text = co_await test::read_text(pair.there, 3);
+            CHECK(text == "abc");
+        });
+    }
+
+    TEST_CASE("data and end in one event x reads: both are seen") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            for (int i = 0; i < 100; ++i) {
+                auto pair = co_await connected();
+                auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<std::size_t> {
+                    const std::string all = co_await test::read_all(s);
+                    co_return all.size();
+                }(pair.here));
+                if (i % 2 == 0)
+                    co_await test::settle();
+                CHECK(pair.there.try_write(bytes("abc")));
+                pair.there.shutdown(shutdown_side::write); // nobody has looked in between
+                const std::size_t n = co_await reader;
+                CHECK(n == 3);
             }
-        };
-        auto a = magpie::spawn(send(pair.here, 'a'));
-        auto b = magpie::spawn(send(pair.here, 'b'));
-        auto reader = magpie::spawn([](tcp_stream s) -> magpie::task<std::size_t> {
-            const std::string all = co_await test::read_all(s);
-            co_return all.size();
-        }(std::move(pair.there)));
-        co_await a;
-        co_await b;
-        pair.here.shutdown(shutdown_side::write);
-        const std::size_t all = co_await reader;
-        CHECK(all > 0);
-    });
-}
+        });
+    }
 
-TEST_CASE("the end of the runtime x operation in another one: operation_canceled") {
-    const magpie::runtime other = test::multi_thread(1).build();
-    auto gone = std::make_unique<magpie::runtime>(test::multi_thread(1).build());
-    tcp_stream here, there;
-    gone->block_on([](tcp_stream& h, tcp_stream& t) -> magpie::task<> {
-        auto pair = co_await connected();
-        h = std::move(pair.here);
-        t = std::move(pair.there);
-    }(here, there));
-    auto reader = other.spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
-        std::array<std::byte, 64> buffer;
-        co_return co_await error_of(s.read(buffer));
-    }(here));
-    auto writer = other.spawn(write_on(here));
-    gone.reset();
-    CHECK(reader.blocking_join() == magpie::errc::operation_canceled);
-    CHECK(writer.blocking_join() == magpie::errc::operation_canceled);
-}
+    TEST_CASE("close with data unread x read: connection_reset") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            co_await pair.here.write_all(bytes("never read"));
+            static_cast<void>(co_await pair.there.readable());
+            pair.there = tcp_stream();
+            std::array<std::byte, 64> buffer;
+            const auto error = co_await error_of(pair.here.read(buffer));
+            CHECK(error == magpie::errc::connection_reset);
+        });
+    }
+
+    TEST_CASE("close x write: the first may succeed, later ones fail") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            pair.there = tcp_stream();
+            const auto error = co_await write_on(pair.here);
+            CHECK(is_broken(error));
+        });
+    }
+
+    // --- the peer does nothing ---
+
+    TEST_CASE("peer that never reads x write_all: waits; dropped, it has written a part") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            const std::string much(64 << 20, 'x');
+            const bool done = co_await magpie::timeout(20ms, pair.here.write_all(bytes(much)));
+            CHECK_FALSE(done);
+            pair.here.shutdown(shutdown_side::write);
+            const std::string part = co_await test::read_all(pair.there);
+            CHECK(part.size() > 0);
+            CHECK(part.size() < much.size());
+        });
+    }
+
+    TEST_CASE("peer that never reads x write with a user timeout: timed_out") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            pair.here.set_user_timeout(50ms);
+            const auto error = co_await write_on(pair.here);
+            CHECK(error == magpie::errc::timed_out);
+        });
+    }
+
+    TEST_CASE("peer that is silent x read: waits; dropped, it has read nothing") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            std::array<std::byte, 8> buffer;
+            const auto late = co_await magpie::timeout(1ms, pair.here.read(buffer));
+            CHECK_FALSE(late.has_value());
+        });
+    }
+
+    // --- no descriptors ---
+
+    TEST_CASE(
+        "no descriptors x accept: too_many_files_open; the connection waits, the listener works") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            auto client = co_await tcp_stream::connect(listener.local_endpoint());
+            {
+                const no_more_descriptors limit;
+                for (int i = 0; i < 3; ++i) {
+                    const auto error = co_await error_of(listener.accept());
+                    CHECK(error == magpie::errc::too_many_files_open);
+                }
+            }
+            auto next = co_await listener.accept();
+            CHECK(next.peer == client.local_endpoint());
+            auto another = co_await tcp_stream::connect(listener.local_endpoint());
+            auto last = co_await listener.accept();
+            CHECK(last.peer == another.local_endpoint());
+        });
+    }
+
+    TEST_CASE("no descriptors x connect: too_many_files_open") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            {
+                const no_more_descriptors limit;
+                const auto error = co_await error_of(tcp_stream::connect(listener.local_endpoint()));
+                CHECK(error == magpie::errc::too_many_files_open);
+            }
+            auto s = co_await tcp_stream::connect(listener.local_endpoint());
+            CHECK(s);
+        });
+    }
+
+    TEST_CASE("no descriptors x the first I/O object of a runtime: too_many_files_open, and a later "
+              "one works") {
+        test::run_on_one_thread([]() -> magpie::task<> {
+            {
+                const no_more_descriptors limit;
+                CHECK_THROWS_AS(tcp_listener::bind(endpoint::loopback_v4(0)), std::system_error);
+            }
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            CHECK(listener);
+            co_return;
+        }());
+    }
+
+    // --- signals ---
+
+    TEST_CASE("signal x every operation: goes on") {
+        struct sigaction action = {};
+        struct sigaction before = {};
+        action.sa_handler = [](int) {};
+        REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0); // without SA_RESTART
+        {
+            const magpie::runtime rt = test::multi_thread(2).build();
+            std::atomic<bool> over{false};
+            std::thread pest([&] {
+                while (!over) {
+                    ::kill(::getpid(), SIGUSR1); // to whichever thread
+                    std::this_thread::yield();
+                }
+            });
+            rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
+                for (int i = 0; i < 20; ++i) {
+                    auto pair = co_await connected();
+                    const std::string much(1 << 20, 'x');
+                    auto sender = magpie::spawn(
+                        [](tcp_stream s, const std::string& t) -> magpie::task<> {
+                            co_await s.write_all(bytes(t));
+                        }(std::move(pair.here), much));
+                    const std::string all = co_await test::read_all(pair.there);
+                    CHECK(all.size() == much.size());
+                    co_await sender;
+                }
+            }()));
+            over = true;
+            pest.join();
+        }
+        ::sigaction(SIGUSR1, &before, nullptr);
+    }
+
+    // --- connecting ---
+
+    TEST_CASE("nobody listens x connect: connection_refused") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            endpoint at;
+            {
+                auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+                at = listener.local_endpoint();
+            }
+            const auto error = co_await error_of(tcp_stream::connect(at));
+            CHECK(error == magpie::errc::connection_refused);
+            try {
+                auto s = co_await tcp_stream::connect(at);
+                CHECK(false);
+            } catch (const std::system_error& e) {
+                CHECK(e.code() == std::errc::connection_refused);
+                CHECK(std::string(e.what()).find(at.to_string()) != std::string::npos);
+            }
+        });
+    }
+
+    TEST_CASE("unreachable x connect: network_unreachable") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            const auto error = co_await error_of(tcp_stream::connect(endpoint("224.0.0.1:80")));
+            CHECK(error == magpie::errc::network_unreachable);
+        });
+    }
+
+    TEST_CASE("no answer x connect: waits; dropped, its socket is closed") {
+        test::run_on_one_thread([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0),
+                                               magpie::io::listen_options().backlog(1));
+            std::vector<tcp_stream> taken;
+            for (;;) { // until the queue is full, and the kernel answers no more
+                auto s = co_await magpie::timeout(200ms,
+                                                  tcp_stream::connect(listener.local_endpoint()));
+                if (!s)
+                    break;
+                taken.push_back(std::move(*s));
+            }
+            const std::size_t before = test::open_descriptors();
+            const auto late = co_await magpie::timeout(1ms,
+                                                       tcp_stream::connect(listener.local_endpoint()));
+            CHECK_FALSE(late.has_value());
+            CHECK(test::open_descriptors() == before);
+        }());
+    }
+
+    // --- other tasks ---
+
+    TEST_CASE("abort x each operation that waits: dropped, and the stream goes on") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            auto writer = magpie::spawn(write_on(pair.here));
+            auto reader = magpie::spawn(read_some(pair.here));
+            auto server = magpie::spawn(
+                [](tcp_listener& l) -> magpie::task<> { auto next = co_await l.accept(); }(listener));
+            co_await test::settle();
+            writer.abort();
+            reader.abort();
+            server.abort();
+            const auto w = co_await magpie::as_result(writer);
+            const auto r = co_await magpie::as_result(reader);
+            const auto a = co_await magpie::as_result(server);
+            CHECK(w.has_error());
+            CHECK(r.has_error());
+            CHECK(a.has_error());
+            co_await pair.there.write_all(bytes("abc"));
+            const std::string text = co_await test::read_text(pair.here, 3);
+            CHECK(text == "abc");
+        });
+    }
+
+    TEST_CASE("shutdown by another task x write that waits: broken_pipe") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto writer = magpie::spawn(write_on(pair.here));
+            co_await test::settle();
+            pair.here.shutdown(shutdown_side::both);
+            const auto error = co_await writer;
+            CHECK(error == magpie::errc::broken_pipe);
+        });
+    }
+
+    TEST_CASE("destroyed by another task x operation that waits: the program ends, with a sentence") {
+        CHECK_FALSE(test::survives([] {
+            test::run_on_one_thread([]() -> magpie::task<> {
+                auto pair = co_await connected();
+                auto reader = magpie::spawn(read_some(pair.here));
+                co_await test::settle();
+                pair.here = tcp_stream();
+                static_cast<void>(co_await magpie::as_result(reader));
+            }());
+            return true;
+        }));
+    }
+
+    TEST_CASE("two writers x write: each system call's bytes stay together") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            const auto send = [](tcp_stream& s, char c) -> magpie::task<> {
+                const std::string block(1000, c);
+                for (int i = 0; i < 200; ++i) {
+                    std::size_t n = co_await s.write(bytes(block));
+                    CHECK(n > 0);
+                }
+            };
+            auto a = magpie::spawn(send(pair.here, 'a'));
+            auto b = magpie::spawn(send(pair.here, 'b'));
+            auto reader = magpie::spawn([](tcp_stream s) -> magpie::task<std::size_t> {
+                const std::string all = co_await test::read_all(s);
+                co_return all.size();
+            }(std::move(pair.there)));
+            co_await a;
+            co_await b;
+            pair.here.shutdown(shutdown_side::write);
+            const std::size_t all = co_await reader;
+            CHECK(all > 0);
+        });
+    }
+
+    TEST_CASE("the end of the runtime x operation in another one: operation_canceled") {
+        const magpie::runtime other = test::multi_thread(1).build();
+        auto gone = std::make_unique<magpie::runtime>(test::multi_thread(1).build());
+        tcp_stream here, there;
+        gone->block_on([](tcp_stream& h, tcp_stream& t) -> magpie::task<> {
+            auto pair = co_await connected();
+            h = std::move(pair.here);
+            t = std::move(pair.there);
+        }(here, there));
+        auto reader = other.spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
+            std::array<std::byte, 64> buffer;
+            co_return co_await error_of(s.read(buffer));
+        }(here));
+        auto writer = other.spawn(write_on(here));
+        gone.reset();
+        CHECK(reader.blocking_join() == magpie::errc::operation_canceled);
+        CHECK(writer.blocking_join() == magpie::errc::operation_canceled);
+    }
 
 } // TEST_SUITE

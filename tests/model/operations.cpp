@@ -101,6 +101,7 @@ std::uint64_t location::modify(arithmetic what, std::uint64_t operand, std::uint
     case arithmetic::add: value_ = (before + operand) & mask; break;
     case arithmetic::subtract: value_ = (before - operand) & mask; break;
     case arithmetic::set_bits: value_ = before | operand; break;
+    case arithmetic::keep_bits: value_ = before & operand; break;
     }
     last_step().written = value_;
     others_may_go();

@@ -88,6 +88,9 @@ public:
     T fetch_or(T operand, order o, source at = source::current()) noexcept {
         return modify(magpie_model::location::arithmetic::set_bits, operand, o, at);
     }
+    T fetch_and(T operand, order o, source at = source::current()) noexcept {
+        return modify(magpie_model::location::arithmetic::keep_bits, operand, o, at);
+    }
 
 private:
     friend class futex;

@@ -1,0 +1,265 @@
+// A descriptor's registration: reads against events, drops, other waits, and the end of the runtime.
+
+#include "support.hpp"
+
+#include <io/src/registration.hpp>
+#include <magpie/io/error.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <sys/epoll.h>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+using magpie::io::detail::attempt;
+using magpie::io::detail::io_operation;
+using magpie::io::detail::look;
+using magpie::io::detail::registration;
+namespace waits_for = magpie::io::detail::waits_for;
+
+/// A stream as the kernel has it: what it holds, and which events it has not told yet.
+class stream {
+public:
+    stream() {
+        magpie_model::name(this, sizeof *this, "stream");
+        known.open(nullptr, 0, false);
+    }
+
+    void send(unsigned n) {
+        magpie_model::step("send", this, [&] {
+            held_ += n;
+            events_ |= EPOLLIN;
+        });
+    }
+    /// Data and the end of the stream, before anybody has looked.
+    void send_last(unsigned n) {
+        magpie_model::step("send last", this, [&] {
+            held_ += n;
+            ended_ = true;
+            events_ |= EPOLLIN | EPOLLRDHUP;
+        });
+    }
+    /// The system call: what there is, or 0 at the end, or nothing.
+    std::optional<unsigned> receive(unsigned most) {
+        std::optional<unsigned> n;
+        magpie_model::step("receive", this, [&] {
+            if (held_ > 0 || ended_)
+                n = std::min(held_, most);
+            held_ -= n.value_or(0);
+        });
+        return n;
+    }
+
+    /// What the driver does: tells events, until everybody has ended.
+    void drive(executor& ex) {
+        for (std::uint64_t tick = 1;; ++tick) {
+            magpie_model::step_when([&] { return events_ != 0 || ex.is_over(); }, "wait", this);
+            if (events_ == 0)
+                return;
+            known.dispatch(std::exchange(events_, 0), tick);
+        }
+    }
+
+    unsigned held() const noexcept { return held_; }
+
+    registration known;
+
+private:
+    unsigned held_ = 0;
+    bool ended_ = false;
+    std::uint32_t events_ = 0;
+};
+
+class read_operation : public io_operation {
+public:
+    read_operation(stream& s, unsigned most) noexcept
+        : io_operation(&s.known, waits_for::read), stream_(&s), most_(most) {}
+    read_operation(read_operation&&) noexcept = default;
+
+    int await_resume() const noexcept { return static_cast<int>(result_); }
+
+private:
+    attempt perform(int) noexcept override {
+        const std::optional<unsigned> n = stream_->receive(most_);
+        if (!n)
+            return attempt::would_block;
+        result_ = *n;
+        return *n > 0 && *n < most_ ? attempt::drained : attempt::done;
+    }
+
+    stream* stream_;
+    unsigned most_;
+};
+
+/// Waits for one of several conditions.
+class either_operation : public io_operation {
+public:
+    explicit either_operation(stream& s) noexcept
+        : io_operation(&s.known, waits_for::read | waits_for::priority) {}
+    either_operation(either_operation&&) noexcept = default;
+
+    void await_resume() const noexcept {}
+
+private:
+    attempt perform(int) noexcept override {
+        result_ = 0;
+        return attempt::done;
+    }
+};
+
+magpie::task<> read_until(stream& s, unsigned wanted, unsigned most, unsigned& got, tracked) {
+    while (got < wanted) {
+        const int n = co_await read_operation(s, most);
+        if (n <= 0)
+            break;
+        got += static_cast<unsigned>(n);
+    }
+}
+
+magpie::task<> wait_for_either(stream& s, int& passed, tracked) {
+    co_await either_operation(s);
+    ++passed;
+}
+
+// --- reads and events ---
+
+scenario read("registration.read", [] {
+    executor ex;
+    stream s;
+    unsigned got = 0;
+    int destroyed = 0;
+    ex.spawn(read_until(s, 3, 2, got, tracked(destroyed))).detach();
+    thread("peer", [&] {
+        s.send(1);
+        s.send(2);
+    });
+    thread("driver", [&] { s.drive(ex); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(got == 3 && destroyed == 1, "everything was read");
+});
+
+mistake forgets_blindly(read, "a read forgets an event that came after its look",
+                        {"registration::forget", "compare_exchange", how::unconditional});
+mistake waits_blindly(read, "a waiter overwrites an event",
+                      {"registration::wait", "compare_exchange", how::unconditional});
+mistake set_in_two(read, "an event is a load and a store",
+                   {"registration::set_word", "exchange", how::in_two});
+
+scenario to_the_end("registration.end", [] {
+    executor ex;
+    stream s;
+    unsigned got = 0;
+    int destroyed = 0;
+    ex.spawn(read_until(s, 9, 2, got, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send_last(1); });
+    thread("driver", [&] { s.drive(ex); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(got == 1 && destroyed == 1, "what came with the end, and the end");
+});
+
+mistake no_flag(to_the_end, "an event does not keep that the stream has ended",
+                {"registration::dispatch", "modify", how::left_out});
+
+// --- two readers ---
+
+scenario two_readers("registration.two_readers", {.preemptions = 2, .full = 3}, [] {
+    executor ex;
+    stream s;
+    unsigned first = 0;
+    unsigned second = 0;
+    int destroyed = 0;
+    ex.spawn(read_until(s, 9, 1, first, tracked(destroyed))).detach();
+    ex.spawn(read_until(s, 9, 1, second, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send_last(2); });
+    thread("driver", [&] { s.drive(ex); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(first + second == 2 && destroyed == 2, "each byte was read once, and both saw the end");
+});
+
+mistake second_waits_blindly(two_readers, "a second waiter does not look again after it has joined",
+                             {"registration::see", "load", how::outdated});
+
+// --- one reads, one waits for one of several conditions ---
+
+scenario others("registration.others", [] {
+    executor ex;
+    stream s;
+    int passed = 0;
+    int destroyed = 0;
+    ex.spawn(wait_for_either(s, passed, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send(1); });
+    thread("driver", [&] { s.drive(ex); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(passed == 1 && destroyed == 1, "it is woken");
+});
+
+mistake no_recheck(others, "who joins the others does not look again",
+                   {"registration::see", "load", how::outdated});
+mistake not_asked(others, "an event does not look for others",
+                  {"registration::dispatch", "load", how::outdated});
+
+scenario dropped_other("registration.dropped_other", [] {
+    executor ex;
+    stream s;
+    int passed = 0;
+    int destroyed = 0;
+    auto handle = ex.spawn(wait_for_either(s, passed, tracked(destroyed)));
+    thread("peer", [&] { s.send(1); });
+    thread("driver", [&] { s.drive(ex); });
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 1, "it was woken or dropped");
+});
+
+mistake stays_in(dropped_other, "a drop says quiet and leaves the leaf in the list",
+                 {"registration::withdraw", "store", how::left_out});
+
+// --- a reader is dropped ---
+
+scenario drop("registration.drop", [] {
+    executor ex;
+    stream s;
+    unsigned got = 0;
+    int destroyed = 0;
+    auto handle = ex.spawn(read_until(s, 2, 2, got, tracked(destroyed)));
+    thread("peer", [&] { s.send(2); });
+    thread("driver", [&] { s.drive(ex); });
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 1, "it has read or was dropped");
+    check(got + s.held() == 2, "and nothing was lost");
+});
+
+mistake withdraws_blindly(drop, "a drop says quiet though the event has the leaf in hand",
+                          {"registration::withdraw", "compare_exchange", how::unconditional});
+
+// --- the runtime ends ---
+
+scenario shutdown("registration.shutdown", [] {
+    executor ex;
+    stream s;
+    unsigned got = 0;
+    int destroyed = 0;
+    ex.spawn(read_until(s, 2, 2, got, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send(1); });
+    thread("driver", [&] { s.drive(ex); });
+    thread("shutdown", [&] { s.known.fail(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(destroyed == 1, "no wait is left");
+});
+
+mistake no_sign(shutdown, "the end of the runtime leaves no sign for later waits",
+                {"registration::fail", "modify", how::left_out});
+
+} // namespace
