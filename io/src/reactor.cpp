@@ -10,15 +10,12 @@
 #include <sys/timerfd.h>
 #include <system_error>
 #include <unistd.h>
-#include <utility>
 
 namespace magpie::io::detail {
 
 namespace {
 
 constexpr int batch = 256;
-constexpr std::size_t first_block = 64; // registrations: 4 KiB
-constexpr std::size_t largest_block = 4096;
 
 [[noreturn]] void throw_errno(int error, const char* what) {
     throw std::system_error(error, std::system_category(), what);
@@ -62,14 +59,13 @@ reactor& reactor::current(const char* what, std::source_location where) {
 // --- descriptors ---
 
 registration& reactor::add(int fd, bool writable) {
-    registration& r = take_free();
+    registration& r = registrations_.take();
     r.open(this, fd, writable);
     users_.fetch_add(1, std::memory_order_relaxed); // the caller holds the runtime or a registration
     epoll_event e{EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, {.ptr = &r}};
     if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &e) != 0) {
         const int error = errno;
-        const magpie::detail::lock_guard guard(lock_);
-        r.next_free = std::exchange(free_, &r);         // no event has ever named it
+        registrations_.put_back(r);                     // no event has ever named it
         users_.fetch_sub(1, std::memory_order_relaxed); // not the last one: see above
         throw_errno(error, "registering a descriptor");
     }
@@ -83,46 +79,14 @@ void reactor::remove(registration& r) noexcept {
     epoll_event unused{};
     // It fails if the user has closed the descriptor already: then it has left the set by itself.
     ::epoll_ctl(set_, EPOLL_CTL_DEL, r.fd(), &unused);
-    registration* first = removed_.load(std::memory_order_relaxed); // checked by the CAS
-    do {
-        r.next_free = first;
-        // Release: pairs with reclaim().
-    } while (!removed_.compare_exchange_weak(first, &r, std::memory_order_release,
-                                             std::memory_order_relaxed));
+    registrations_.retire(r);
     release();
-}
-
-registration& reactor::take_free() {
-    const magpie::detail::lock_guard guard(lock_);
-    if (free_ == nullptr) {
-        const std::size_t n = sizes_.empty() ? first_block : std::min(2 * sizes_.back(), largest_block);
-        blocks_.reserve(blocks_.size() + 1);
-        sizes_.reserve(sizes_.size() + 1);
-        blocks_.push_back(std::make_unique<registration[]>(n));
-        sizes_.push_back(n);
-        for (std::size_t i = n; i-- > 0;)
-            blocks_.back()[i].next_free = std::exchange(free_, &blocks_.back()[i]);
-    }
-    return *std::exchange(free_, free_->next_free);
-}
-
-void reactor::reclaim() noexcept {
-    if (removed_.load(std::memory_order_relaxed) == nullptr) // later will do
-        return;
-    // Acquire: pairs with remove(), whose descriptors have left the set; no later batch names them.
-    registration* r = removed_.exchange(nullptr, std::memory_order_acquire);
-    const magpie::detail::lock_guard guard(lock_);
-    while (r != nullptr) {
-        registration* const next = r->next_free;
-        r->next_free = std::exchange(free_, r);
-        r = next;
-    }
 }
 
 // --- driver ---
 
 void reactor::park(time_point deadline) noexcept {
-    reclaim();
+    registrations_.reclaim();
     if (!woken_ && !more_) {
         arm(deadline);
         context_.run_one();
@@ -132,7 +96,7 @@ void reactor::park(time_point deadline) noexcept {
 }
 
 void reactor::poll() noexcept {
-    reclaim();
+    registrations_.reclaim();
     look();
 }
 
@@ -175,19 +139,8 @@ void reactor::wake() noexcept {
 void reactor::shut_down() noexcept {
     if (shut_down_.exchange(true, std::memory_order_seq_cst)) // see add()
         return;
-    for (std::size_t i = 0;; ++i) {
-        registration* block;
-        std::size_t n;
-        {
-            const magpie::detail::lock_guard guard(lock_);
-            if (i == blocks_.size())
-                return;
-            block = blocks_[i].get();
-            n = sizes_[i];
-        }
-        for (std::size_t k = 0; k < n; ++k)
-            block[k].fail(); // free ones, too: they are opened anew before they are used
-    }
+    // Free ones, too: they are opened anew before they are used.
+    registrations_.for_each([](registration& r) { r.fail(); });
 }
 
 void reactor::release() noexcept {

@@ -1,9 +1,8 @@
 #pragma once
 
-#include "registration.hpp"
+#include "registration_pool.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
-#include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/scheduler/detail/driver.hpp>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -12,9 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <source_location>
-#include <vector>
 
 namespace magpie::io::detail {
 
@@ -62,8 +59,6 @@ private:
 
     void look() noexcept;
     void arm(time_point deadline) noexcept;
-    void reclaim() noexcept;
-    registration& take_free();
 
     boost::asio::io_context context_;
     boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
@@ -78,15 +73,7 @@ private:
     bool woken_ = false;                   // a poll has seen a wake: it is for the next park
     bool more_ = false;                    // the set was not emptied: nobody sleeps on it
 
-    // The memory of registrations. A batch of events may name one that was removed after the kernel
-    // had given it out: so a removed one waits in removed_ until the driver begins its next turn, and
-    // only then becomes free. All of it stays mapped as long as the reactor.
-    magpie::detail::atomic<registration*> removed_{nullptr};
-    magpie::detail::spin_lock lock_;
-    registration* free_ = nullptr;                        // guarded by lock_
-    std::vector<std::unique_ptr<registration[]>> blocks_; // guarded by lock_
-    std::vector<std::size_t> sizes_;                      // of them
-
+    registration_pool registrations_;
     magpie::detail::atomic<bool> shut_down_{false};
     magpie::detail::atomic<std::size_t> users_{1}; // the runtime, and each registration
 };

@@ -2,7 +2,7 @@
 
 #include "support.hpp"
 
-#include <io/src/registration.hpp>
+#include <io/src/registration_pool.hpp>
 #include <magpie/io/error.hpp>
 
 #include <algorithm>
@@ -261,5 +261,52 @@ scenario shutdown("registration.shutdown", [] {
 
 mistake no_sign(shutdown, "the end of the runtime leaves no sign for later waits",
                 {"registration::fail", "modify", how::left_out});
+
+// --- a removed registration is used again ---
+
+/// A descriptor in the kernel's set.
+struct member {
+    registration* known = nullptr;
+    std::uint32_t events = 0;
+};
+
+/// One thread removes a descriptor and registers another, while the driver may have an event of the
+/// first one in hand.
+template <bool AtOnce>
+void reuse_a_registration() {
+    magpie::io::detail::registration_pool pool;
+    member set;
+    registration& first = pool.take();
+    first.open(nullptr, 1, false);
+    set.known = &first;
+    thread("peer", [&] { magpie_model::step("send", &set, [&] { set.events = EPOLLIN; }); });
+    thread("driver", [&] {
+        for (std::uint64_t tick = 1; tick <= 2; ++tick) {
+            pool.reclaim();
+            member batch;
+            magpie_model::step("wait", &set, [&] { batch = std::exchange(set, member{set.known, 0}); });
+            if (batch.events != 0 && batch.known != nullptr)
+                batch.known->dispatch(batch.events, tick);
+        }
+    });
+    registration* second = nullptr;
+    thread("owner", [&] {
+        magpie_model::step("remove", &set, [&] { set = member(); });
+        if (AtOnce)
+            pool.put_back(first);
+        else
+            pool.retire(first);
+        second = &pool.take();
+        second->open(nullptr, 2, false);
+    });
+    run();
+    check(!registration::is_event(second->seen(registration::reading)),
+          "the second descriptor does not get the first one's event");
+}
+
+scenario reuse("registration.reuse", &reuse_a_registration<false>);
+
+mistake reused_at_once(reuse, "a registration is free as soon as it is removed",
+                       &reuse_a_registration<true>);
 
 } // namespace
