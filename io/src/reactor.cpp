@@ -87,11 +87,15 @@ void reactor::remove(registration& r) noexcept {
 
 void reactor::park(time_point deadline) noexcept {
     registrations_.reclaim();
-    if (!woken_ && !more_) {
+    // Where the last look found several there are mostly more by now: then the sleep would be a system
+    // call in vain.
+    if (woken_ || more_) {
+        look();
+    } else if (!several_ || !look()) {
         arm(deadline);
         context_.run_one();
+        look();
     }
-    look();
     woken_ = false; // it has ended this park
 }
 
@@ -100,8 +104,10 @@ void reactor::poll() noexcept {
     look();
 }
 
-void reactor::look() noexcept {
+/// Dispatches what there is. Whether there was anything.
+bool reactor::look() noexcept {
     std::array<epoll_event, batch> events;
+    int all = 0;
     for (int round = 0; round < 4; ++round) { // others want to run, too
         const int n = ::epoll_wait(set_, events.data(), batch, 0);
         for (int i = 0; i < n; ++i) {
@@ -113,10 +119,13 @@ void reactor::look() noexcept {
             else
                 static_cast<registration*>(e.data.ptr)->dispatch(e.events, ++tick_);
         }
+        all += std::max(n, 0);
         more_ = n == batch;
         if (!more_)
-            return;
+            break;
     }
+    several_ = all > 1;
+    return all > 0;
 }
 
 void reactor::arm(time_point deadline) noexcept {

@@ -259,6 +259,12 @@ bool runtime_core::work_anywhere() const noexcept {
     return std::any_of(workers.begin(), workers.end(), [](const auto& w) { return w->has_queued(); });
 }
 
+bool runtime_core::work_besides(const worker& by) const noexcept {
+    return injected.size() > 0 || std::any_of(workers.begin(), workers.end(), [&](const auto& w) {
+               return w.get() != &by && w->has_queued();
+           });
+}
+
 strand* runtime_core::look_after_others(worker& by) noexcept {
     if (workers.size() == 1 || !watching_.try_lock())
         return nullptr;

@@ -26,6 +26,7 @@ constexpr std::uint32_t recent_limit = 16;       // how often in a row the newes
 constexpr std::uint32_t nested_limit = 256;      // turns inside one turn ...
 constexpr std::uint32_t nested_depth_limit = 64; // ... and inside each other: they use stack
 constexpr auto nap = 50us;                       // of a thief whose last steal did not pay
+constexpr std::int64_t worth_waking = 50'000;    // nanoseconds of work that wait
 constexpr auto watch_interval = 1ms;             // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
@@ -250,9 +251,16 @@ void worker::found_work() noexcept {
         searching_ = false;
         // Pass it on if there is more. Who pushed while this worker was the only searcher woke
         // nobody; having left the word, it now looks at every queue, as a sleeper does (R39).
-        if (core_.idle.stop_searching() && core_.work_anywhere())
+        if (core_.idle.stop_searching() && (core_.work_besides(*this) || wants_help()))
             core_.notify_one();
     }
+}
+
+// Waking another worker and moving half of the tasks to it is dear beside a few short turns. What came
+// with a batch of events is like what came before it: if this worker will be through with it soon, it
+// wants none. (Should it be wrong, the one on the watch helps within a millisecond.)
+bool worker::wants_help() const noexcept {
+    return static_cast<std::int64_t>(ring_.size() + recent_.size()) * usual_turn_ >= worth_waking;
 }
 
 void worker::execute(strand& s) noexcept {
@@ -370,7 +378,7 @@ void worker::poll_driver() noexcept {
     core_.poll_driver();
     in_driver_ = false;
     // This worker comes to one of them itself; help is wanted if there is more to do than that.
-    if (ring_.tail_index() != before && ring_.size() + recent_.size() > 1)
+    if (ring_.tail_index() != before && ring_.size() + recent_.size() > 1 && wants_help())
         wake_another();
 }
 
@@ -398,7 +406,10 @@ void worker::park() noexcept {
             return;
     }
     const auto lay_down = futex::time_point::clock::now();
-    busy_ns_.add(static_cast<std::uint64_t>((lay_down - awake_since_).count()));
+    const auto busy = (lay_down - awake_since_).count();
+    busy_ns_.add(static_cast<std::uint64_t>(busy));
+    if (const auto n = static_cast<std::int64_t>(turns_.get() - turns_before_); n > 0)
+        usual_turn_ += (busy / n - usual_turn_) / 8;
     parks_.add();
     trimmed_ = false;
     core_.idle.sleep(index_, searching_, [this] { core_.watch.unset(); });
@@ -406,6 +417,7 @@ void worker::park() noexcept {
     while (!sleep()) {}
     core_.idle.get_up(index_); // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
+    turns_before_ = turns_.get();
     core_.ensure_watched(); // somebody is up: the others look after it
     if (core_.timers_due())
         fired_.add(core_.fire_timers());

@@ -66,199 +66,198 @@ magpie::task<> ask(tcp_stream& s, int rounds) {
 } // namespace
 
 TEST_SUITE("io.reactor") {
-
-TEST_CASE("Asio: an event of a descriptor that nobody waits for ends run_one, each time") {
-    // The reactor stands on this: it never starts a wait for its own set.
-    boost::asio::io_context context(1);
-    const auto work = boost::asio::make_work_guard(context);
-    const int set = ::epoll_create1(EPOLL_CLOEXEC);
-    boost::asio::posix::stream_descriptor nested(context, set);
-    const int event = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    epoll_event e{EPOLLIN | EPOLLET, {.fd = event}};
-    REQUIRE(::epoll_ctl(set, EPOLL_CTL_ADD, event, &e) == 0);
-    for (int i = 0; i < 100; ++i) {
-        const std::uint64_t one = 1;
-        REQUIRE(::write(event, &one, sizeof one) == sizeof one); // never read: an edge all the same
-        CHECK(context.run_one() == 1);
-        std::array<epoll_event, 4> events;
-        CHECK(::epoll_wait(set, events.data(), 4, 0) == 1);
-        CHECK(context.poll() == 0); // and it was an edge, not a state
-    }
-    ::close(event);
-}
-
-TEST_CASE("a registration fits into one cache line") {
-    static_assert(sizeof(registration) == 64);
-    static_assert(alignof(registration) == 64);
-}
-
-TEST_CASE("wake ends the park under way, or the next one") {
-    auto r = make_reactor();
-    r->wake();
-    r->park(steady::time_point::max()); // returns
-    r->wake();
-    r->poll();                          // has seen it, and keeps it
-    r->park(steady::time_point::max()); // returns
-    std::thread waker([&] { r->wake(); });
-    r->park(steady::time_point::max());
-    waker.join();
-}
-
-TEST_CASE("park ends at its deadline, and no deadline is lost for one that was set before") {
-    auto r = make_reactor();
-    const auto begin = steady::now();
-    const auto far = begin + 24h;
-    r->wake();
-    r->park(far); // arms for a long time
-    while (steady::now() < begin + 5ms)
-        r->park(begin + 5ms); // a nearer one; it may wake early
-    CHECK(steady::now() < begin + 30s);
-    while (steady::now() < begin + 10ms)
-        r->park(begin + 10ms);
-    CHECK(steady::now() < begin + 30s);
-    r->park(steady::now() - 1h); // long ago
-}
-
-TEST_CASE("an event that came before the registration is not lost") {
-    test::run_on_each_layout([]() -> magpie::task<> {
+    TEST_CASE("Asio: an event of a descriptor that nobody waits for ends run_one, each time") {
+        // The reactor stands on this: it never starts a wait for its own set.
+        boost::asio::io_context context(1);
+        const auto work = boost::asio::make_work_guard(context);
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        boost::asio::posix::stream_descriptor nested(context, set);
+        const int event = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        epoll_event e{EPOLLIN | EPOLLET, {.fd = event}};
+        REQUIRE(::epoll_ctl(set, EPOLL_CTL_ADD, event, &e) == 0);
         for (int i = 0; i < 100; ++i) {
-            test::descriptor_pair p;
-            CHECK(test::write_fd(p.there(), "x"));
-            async_fd fd(p.take());
-            co_await wait_readable(fd);
+            const std::uint64_t one = 1;
+            REQUIRE(::write(event, &one, sizeof one) == sizeof one); // never read: an edge all the same
+            CHECK(context.run_one() == 1);
+            std::array<epoll_event, 4> events;
+            CHECK(::epoll_wait(set, events.data(), 4, 0) == 1);
+            CHECK(context.poll() == 0); // and it was an edge, not a state
         }
-    });
-}
+        ::close(event);
+    }
 
-TEST_CASE("more descriptors are ready than one call of the kernel tells of") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        std::vector<std::unique_ptr<async_fd>> all;
-        std::vector<magpie::join_handle<>> waits;
-        for (int i = 0; i < 600; ++i) {
-            all.push_back(std::make_unique<async_fd>(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)));
-            waits.push_back(magpie::spawn(wait_readable(*all.back())));
-        }
-        co_await test::settle();
-        const std::uint64_t one = 1;
-        for (auto& fd : all)
-            CHECK(::write(fd->native_handle(), &one, sizeof one) == sizeof one);
-        for (auto& w : waits)
-            co_await w;
-    });
-}
+    TEST_CASE("a registration fits into one cache line") {
+        static_assert(sizeof(registration) == 64);
+        static_assert(alignof(registration) == 64);
+    }
 
-TEST_CASE("timers run beside I/O") {
-    test::run_on_each_layout([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto server = magpie::spawn(answer(std::move(pair.there), 300));
-        auto client = magpie::spawn(ask(pair.here, 300));
-        for (int i = 0; i < 20; ++i)
-            co_await magpie::sleep_for(1ms);
-        co_await client;
-        co_await server;
+    TEST_CASE("wake ends the park under way, or the next one") {
+        auto r = make_reactor();
+        r->wake();
+        r->park(steady::time_point::max()); // returns
+        r->wake();
+        r->poll();                          // has seen it, and keeps it
+        r->park(steady::time_point::max()); // returns
+        std::thread waker([&] { r->wake(); });
+        r->park(steady::time_point::max());
+        waker.join();
+    }
+
+    TEST_CASE("park ends at its deadline, and no deadline is lost for one that was set before") {
+        auto r = make_reactor();
         const auto begin = steady::now();
-        co_await magpie::sleep_for(5ms); // nobody else makes the reactor return
-        CHECK(steady::now() - begin >= 5ms);
-    });
-}
-
-TEST_CASE("a task that never suspends for long does not starve I/O on its worker") {
-    test::run_on_one_thread([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto server = magpie::spawn(answer(std::move(pair.there), 50));
-        auto client = magpie::spawn(ask(pair.here, 50));
-        while (!client.is_finished())
-            co_await magpie::yield_now();
-        co_await client;
-        co_await server;
-    }());
-}
-
-TEST_CASE("when a worker is stuck right after its I/O, another one takes the reactor over") {
-    const magpie::runtime rt = test::multi_thread(2).build();
-    std::atomic<bool> stuck{false}, done{false};
-    auto blocker = rt.spawn([](std::atomic<bool>& s, std::atomic<bool>& d) -> magpie::task<bool> {
-        test::descriptor_pair p;
-        async_fd fd(p.take());
-        auto peer = magpie::spawn([](int there) -> magpie::task<> {
-            CHECK(test::write_fd(there, "x"));
-            co_return;
-        }(p.there()));
-        static_cast<void>(co_await fd.readable());
-        co_await peer;
-        s = true;
-        co_return test::eventually([&] { return d.load(); }); // blocks its worker
-    }(stuck, done));
-    REQUIRE(test::eventually([&] { return stuck.load(); }));
-    rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        auto server = magpie::spawn(answer(std::move(pair.there), 200));
-        co_await ask(pair.here, 200);
-        co_await server;
-    }()));
-    done = true;
-    CHECK(blocker.blocking_join());
-}
-
-TEST_CASE("the reactor comes while the workers sleep without one, and timers and wakes go on") {
-    for (int i = 0; i < 50; ++i) {
-        const magpie::runtime rt = test::multi_thread(2).build();
-        auto sleeper = rt.spawn([]() -> magpie::task<> { co_await magpie::sleep_for(2ms); }());
-        test::descriptor_pair p;
-        {
-            const auto in = rt.enter(); // a plain thread installs it
-            async_fd fd(p.take());
-            CHECK(test::write_fd(p.there(), "x"));
-            rt.block_on(test::within_half_a_minute(wait_readable(fd)));
-        }
-        REQUIRE(test::ends(sleeper));
-        rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
-            co_await magpie::sleep_for(1ms);
-        }()));
-        sleeper.detach();
+        const auto far = begin + 24h;
+        r->wake();
+        r->park(far); // arms for a long time
+        while (steady::now() < begin + 5ms)
+            r->park(begin + 5ms); // a nearer one; it may wake early
+        CHECK(steady::now() < begin + 30s);
+        while (steady::now() < begin + 10ms)
+            r->park(begin + 10ms);
+        CHECK(steady::now() < begin + 30s);
+        r->park(steady::now() - 1h); // long ago
     }
-}
 
-TEST_CASE("a runtime with I/O leaves no descriptor behind") {
-    const std::size_t before = test::open_descriptors();
-    for (int i = 0; i < 20; ++i) {
-        const magpie::runtime rt = test::multi_thread(2).build();
-        tcp_stream outlives;
-        rt.block_on([](tcp_stream& s) -> magpie::task<> {
+    TEST_CASE("an event that came before the registration is not lost") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            for (int i = 0; i < 100; ++i) {
+                test::descriptor_pair p;
+                CHECK(test::write_fd(p.there(), "x"));
+                async_fd fd(p.take());
+                co_await wait_readable(fd);
+            }
+        });
+    }
+
+    TEST_CASE("more descriptors are ready than one call of the kernel tells of") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            std::vector<std::unique_ptr<async_fd>> all;
+            std::vector<magpie::join_handle<>> waits;
+            for (int i = 0; i < 600; ++i) {
+                all.push_back(std::make_unique<async_fd>(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)));
+                waits.push_back(magpie::spawn(wait_readable(*all.back())));
+            }
+            co_await test::settle();
+            const std::uint64_t one = 1;
+            for (auto& fd : all)
+                CHECK(::write(fd->native_handle(), &one, sizeof one) == sizeof one);
+            for (auto& w : waits)
+                co_await w;
+        });
+    }
+
+    TEST_CASE("timers run beside I/O") {
+        test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
-            s = std::move(pair.here);
-        }(outlives));
+            auto server = magpie::spawn(answer(std::move(pair.there), 300));
+            auto client = magpie::spawn(ask(pair.here, 300));
+            for (int i = 0; i < 20; ++i)
+                co_await magpie::sleep_for(1ms);
+            co_await client;
+            co_await server;
+            const auto begin = steady::now();
+            co_await magpie::sleep_for(5ms); // nobody else makes the reactor return
+            CHECK(steady::now() - begin >= 5ms);
+        });
     }
-    CHECK(test::open_descriptors() == before);
-}
 
-TEST_CASE("several runtimes have reactors of their own, and a socket may be used from another one") {
-    const magpie::runtime first = test::multi_thread(1).build();
-    const magpie::runtime second = test::multi_thread(1).build();
-    tcp_stream here, there;
-    first.block_on([](tcp_stream& h, tcp_stream& t) -> magpie::task<> {
-        auto pair = co_await connected();
-        h = std::move(pair.here);
-        t = std::move(pair.there);
-    }(here, there));
-    auto server = first.spawn(answer(std::move(there), 100));
-    second.block_on(test::within_half_a_minute(ask(here, 100)));
-    server.blocking_join();
-}
+    TEST_CASE("a task that never suspends for long does not starve I/O on its worker") {
+        test::run_on_one_thread([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto server = magpie::spawn(answer(std::move(pair.there), 50));
+            auto client = magpie::spawn(ask(pair.here, 50));
+            while (!client.is_finished())
+                co_await magpie::yield_now();
+            co_await client;
+            co_await server;
+        }());
+    }
 
-TEST_CASE("the paused clock does not overtake what has come") {
-    auto builder = test::current_thread();
-    builder.paused_clock(true);
-    const magpie::runtime rt = builder.build();
-    rt.block_on([]() -> magpie::task<> {
-        auto pair = co_await connected();
-        for (int i = 0; i < 100; ++i) {
-            CHECK(pair.here.try_write(bytes("x")));
-            std::array<std::byte, 8> buffer;
-            const auto n = co_await magpie::timeout(1h, pair.there.read(buffer));
-            CHECK(n.has_value());
+    TEST_CASE("when a worker is stuck right after its I/O, another one takes the reactor over") {
+        const magpie::runtime rt = test::multi_thread(2).build();
+        std::atomic<bool> stuck{false}, done{false};
+        auto blocker = rt.spawn([](std::atomic<bool>& s, std::atomic<bool>& d) -> magpie::task<bool> {
+            test::descriptor_pair p;
+            async_fd fd(p.take());
+            auto peer = magpie::spawn([](int there) -> magpie::task<> {
+                CHECK(test::write_fd(there, "x"));
+                co_return;
+            }(p.there()));
+            static_cast<void>(co_await fd.readable());
+            co_await peer;
+            s = true;
+            co_return test::eventually([&] { return d.load(); }); // blocks its worker
+        }(stuck, done));
+        REQUIRE(test::eventually([&] { return stuck.load(); }));
+        rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto server = magpie::spawn(answer(std::move(pair.there), 200));
+            co_await ask(pair.here, 200);
+            co_await server;
+        }()));
+        done = true;
+        CHECK(blocker.blocking_join());
+    }
+
+    TEST_CASE("the reactor comes while the workers sleep without one, and timers and wakes go on") {
+        for (int i = 0; i < 50; ++i) {
+            const magpie::runtime rt = test::multi_thread(2).build();
+            auto sleeper = rt.spawn([]() -> magpie::task<> { co_await magpie::sleep_for(2ms); }());
+            test::descriptor_pair p;
+            {
+                const auto in = rt.enter(); // a plain thread installs it
+                async_fd fd(p.take());
+                CHECK(test::write_fd(p.there(), "x"));
+                rt.block_on(test::within_half_a_minute(wait_readable(fd)));
+            }
+            REQUIRE(test::ends(sleeper));
+            rt.block_on(test::within_half_a_minute(
+                []() -> magpie::task<> { co_await magpie::sleep_for(1ms); }()));
+            sleeper.detach();
         }
-    }());
-}
+    }
+
+    TEST_CASE("a runtime with I/O leaves no descriptor behind") {
+        const std::size_t before = test::open_descriptors();
+        for (int i = 0; i < 20; ++i) {
+            const magpie::runtime rt = test::multi_thread(2).build();
+            tcp_stream outlives;
+            rt.block_on([](tcp_stream& s) -> magpie::task<> {
+                auto pair = co_await connected();
+                s = std::move(pair.here);
+            }(outlives));
+        }
+        CHECK(test::open_descriptors() == before);
+    }
+
+    TEST_CASE(
+        "several runtimes have reactors of their own, and a socket may be used from another one") {
+        const magpie::runtime first = test::multi_thread(1).build();
+        const magpie::runtime second = test::multi_thread(1).build();
+        tcp_stream here, there;
+        first.block_on([](tcp_stream& h, tcp_stream& t) -> magpie::task<> {
+            auto pair = co_await connected();
+            h = std::move(pair.here);
+            t = std::move(pair.there);
+        }(here, there));
+        auto server = first.spawn(answer(std::move(there), 100));
+        second.block_on(test::within_half_a_minute(ask(here, 100)));
+        server.blocking_join();
+    }
+
+    TEST_CASE("the paused clock does not overtake what has come") {
+        auto builder = test::current_thread();
+        builder.paused_clock(true);
+        const magpie::runtime rt = builder.build();
+        rt.block_on([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            for (int i = 0; i < 100; ++i) {
+                CHECK(pair.here.try_write(bytes("x")));
+                std::array<std::byte, 8> buffer;
+                const auto n = co_await magpie::timeout(1h, pair.there.read(buffer));
+                CHECK(n.has_value());
+            }
+        }());
+    }
 
 } // TEST_SUITE

@@ -72,9 +72,10 @@ public:
             return true;
         state_ = cell_->joined();
         // Nothing else of this task could go on meanwhile: its own turn is the best place for the one
-        // it waits for, and neither of them needs to be queued or woken for the other.
+        // it waits for, and neither of them needs to be queued or woken for the other. (The executor is
+        // the waiting task's: that of the other one, if it is another, may be gone by now.)
         if (state_ == detail::cell::join_state::pending && this->is_alone() &&
-            cell_->where_it_runs().run_now(*cell_))
+            this->owner().where_it_runs().run_now(*cell_))
             state_ = cell_->joined();
         return state_ != detail::cell::join_state::pending;
     }
