@@ -360,11 +360,12 @@ driver& io_driver(driver_factory make, const char* what, std::source_location wh
     return core->install_driver(make);
 }
 
-void runtime_core::poll_driver() noexcept {
+bool runtime_core::poll_driver() noexcept {
     if (!try_lock_driver())
-        return;
+        return false;
     the_driver().poll();
     unlock_driver();
+    return true;
 }
 
 void runtime_core::park_driver(futex::time_point limit) noexcept {

@@ -69,7 +69,9 @@ public:
     bool try_lock_driver() noexcept;
     void unlock_driver() noexcept;
     void park_driver(futex::time_point limit) noexcept;
-    void poll_driver() noexcept;
+    bool poll_driver() noexcept; ///< false if somebody else is in it
+    void wake_driver() noexcept { the_driver().wake(); }
+    bool has_io() const noexcept { return &the_driver() != futex_driver_.get(); }
     void ensure_watched() noexcept;
     driver& install_driver(driver_factory make); ///< makes the I/O driver, or gives the one there is
     bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }

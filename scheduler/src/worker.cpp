@@ -372,18 +372,19 @@ void worker::maintain_all() noexcept {
         fired_.add(core_.fire_timers());
 }
 
-void worker::poll_driver() noexcept {
+bool worker::poll_driver() noexcept {
     const std::uint64_t before = ring_.tail_index();
     in_driver_ = true;
-    core_.poll_driver();
+    const bool polled = core_.poll_driver();
     in_driver_ = false;
     // This worker comes to one of them itself; help is wanted if there is more to do than that.
     if (ring_.tail_index() != before && ring_.size() + recent_.size() > 1 && wants_help())
         wake_another();
+    return polled;
 }
 
 void worker::maintain() noexcept {
-    poll_driver();
+    static_cast<void>(poll_driver());
     // Turns are mostly much shorter than a millisecond, and the clock is dearer than a yield: while
     // that is so, every eighth look is a look at the clock.
     if (timers.next() == timer_wheel::never || tick_ - looked_at_ < look_every_)
@@ -436,14 +437,16 @@ bool worker::sleep() noexcept {
         return true;
     if (core_.closing() && core_.stop_if_all_ended())
         return true;
-    if (core_.time.paused()) { // time must not overtake what the reactor has to tell (R40)
-        poll_driver();
+    // Time must not overtake what the reactor has to tell (R40). If somebody sleeps in it, he is woken,
+    // and asks this himself: he may have an event in hand.
+    if (core_.time.paused() && core_.has_io() && !poll_driver()) {
+        core_.wake_driver();
+    } else if (core_.time.paused()) {
         if (ring_.size() > 0)
             return true;
+        if (core_.idle.get_up_if_all_sleep(index_, [this] { return core_.step_paused_clock(); }))
+            return true;
     }
-    if (core_.time.paused() &&
-        core_.idle.get_up_if_all_sleep(index_, [this] { return core_.step_paused_clock(); }))
-        return true;
 
     const bool others_run = core_.idle.awake() > 0;
     const auto now = futex::time_point::clock::now();

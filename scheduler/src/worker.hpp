@@ -100,7 +100,7 @@ private:
     void wake_another() noexcept;
     void maintain() noexcept;
     void maintain_all() noexcept;
-    void poll_driver() noexcept;
+    bool poll_driver() noexcept; ///< false if somebody else is in it
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;
