@@ -147,6 +147,8 @@ void blocking_pool::execute(member& self, blocking_job& job) noexcept {
     end_section(); // the clock may go on now
 }
 
+// Null: the thread ends. It stops counting in the same critical section in which it looked for the
+// last time: a call that comes afterwards gets another thread, and does not wait for this one.
 blocking_job* blocking_pool::next_job(place self) noexcept {
     futex& mine = self->notified;
     {
@@ -158,8 +160,10 @@ blocking_job* blocking_pool::next_job(place self) noexcept {
             --depth_;
             return job;
         }
-        if (closed_ || counted_ > options_.limit)
+        if (closed_ || counted_ > options_.limit) {
+            --counted_;
             return nullptr;
+        }
         mine.word.store(0, std::memory_order_relaxed); // under the lock, before anybody knows us
         idle_.push_back(&*self);
     }
@@ -172,14 +176,16 @@ blocking_job* blocking_pool::next_job(place self) noexcept {
     // A thread whose time is up may have been handed a job in that very moment.
     if (const auto found = std::find(idle_.begin(), idle_.end(), &*self); found != idle_.end())
         idle_.erase(found);
-    return std::exchange(self->job, nullptr);
+    blocking_job* const job = std::exchange(self->job, nullptr);
+    if (job == nullptr)
+        --counted_;
+    return job;
 }
 
 void blocking_pool::leave(place self) noexcept {
     std::thread previous;
     {
         const lock_guard guard(lock_);
-        --counted_;
         if (detached_) {
             if (self->thread.joinable()) // one that was started after detach()
                 self->thread.detach();

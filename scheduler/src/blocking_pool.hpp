@@ -88,7 +88,7 @@ private:
     mutable mutex lock_;
     std::list<member> threads_;
     std::vector<member*> idle_; // the last to become idle is used first
-    std::size_t counted_ = 0;   // threads that are no workers
+    std::size_t counted_ = 0;   // threads that are no workers and still look for calls
     std::size_t names_ = 0;
     blocking_job* first_ = nullptr; // waiting jobs
     blocking_job* last_ = nullptr;

@@ -664,6 +664,30 @@ TEST_SUITE("scheduler.blocking") {
         CHECK(pool.join(std::chrono::steady_clock::time_point::max()));
     }
 
+    TEST_CASE("TASK-BLOCK-14 a call that comes while the only thread ends gets another one") {
+        std::latch ending(1);
+        std::latch submitted(1);
+        std::atomic<bool> first{true};
+        auto options = pool_options(1, 1ns);
+        options.on_stop = [&] {
+            if (first.exchange(false)) {
+                ending.count_down();
+                submitted.wait();
+            }
+        };
+        magpie::detail::blocking_pool pool(options);
+        job before;
+        job after;
+        pool.submit(before, nullptr);
+        ending.wait();
+        pool.submit(after, nullptr);
+        submitted.count_down();
+        CHECK(eventually([&] { return after.over.load(); }));
+        CHECK(after.ran);
+        pool.close();
+        CHECK(pool.join(std::chrono::steady_clock::time_point::max()));
+    }
+
     TEST_CASE("idle threads are used again, and end after their keep-alive") {
         const runtime rt = test::multi_thread(1).thread_keep_alive(1ms).build();
         const auto in = rt.enter();

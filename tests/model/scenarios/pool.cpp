@@ -57,6 +57,30 @@ mistake never_leaves(keep_alive, "a thread that ends is not counted",
 mistake leaves_unheard(keep_alive, "a thread that ends wakes nobody",
                        {"blocking_pool::leave", "futex wake", how::left_out});
 
+// The thread's time may be up right before the second call comes: somebody still runs that.
+void submit_and_wait() {
+    auto pool = std::make_unique<blocking_pool>(
+        blocking_pool::options{1, std::chrono::seconds(10), 0, "model", {}, {}});
+    std::array<call, 2> calls;
+    thread("submitter", [&] {
+        for (call& c : calls) {
+            pool->submit(c, nullptr);
+            magpie_model::step_when([&] { return c.finished == 1; }, "wait for the call", nullptr);
+        }
+        pool->close();
+        check(pool->join(futex::time_point::max()), "all threads end");
+        pool.reset();
+    });
+    run();
+    for (const call& c : calls)
+        check(c.ran == 1 && c.refused == 0, "a call runs once");
+}
+
+scenario last_moment("pool.last_moment", {.preemptions = 3, .full = 4}, &submit_and_wait);
+
+mistake last_unheard(last_moment, "a thread that ends wakes nobody",
+                     {"blocking_pool::leave", "futex wake", how::left_out});
+
 scenario hand_over("pool.hand_over", {.preemptions = 3, .full = 4, .which = timeouts::none},
                    &submit_and_close);
 
