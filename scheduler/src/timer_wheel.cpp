@@ -34,7 +34,7 @@ void timer_wheel::insert(timer_entry& e, std::uint64_t tick) noexcept {
     l.occupied |= std::uint64_t{1} << p.slot;
 }
 
-void timer_wheel::remove(timer_entry& e) noexcept {
+bool timer_wheel::remove(timer_entry& e) noexcept {
     const unsigned at = e.list / lists;
     level& l = levels_[at / slots];
     slot& s = l.at[at % slots];
@@ -42,10 +42,11 @@ void timer_wheel::remove(timer_entry& e) noexcept {
     (e.previous != nullptr ? e.previous->next : from.first) = e.next;
     (e.next != nullptr ? e.next->previous : from.last) = e.previous;
     e.previous = e.next = nullptr;
-    if (--s.count == 0) {
-        s.turn = 0;
-        l.occupied &= ~(std::uint64_t{1} << at % slots);
-    }
+    if (--s.count > 0)
+        return false;
+    s.turn = 0;
+    l.occupied &= ~(std::uint64_t{1} << at % slots);
+    return true;
 }
 
 std::uint64_t timer_wheel::next_tick() const noexcept {

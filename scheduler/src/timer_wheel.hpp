@@ -28,8 +28,8 @@ public:
     /// Adds an entry that is due at `tick`; one that is due already fires with the next advance.
     void insert(timer_entry& e, std::uint64_t tick) noexcept;
 
-    /// Takes out an entry that is in the wheel.
-    void remove(timer_entry& e) noexcept;
+    /// Takes out an entry that is in the wheel. True if next_tick() may have changed: its slot is empty.
+    bool remove(timer_entry& e) noexcept;
 
     /// Moves to `now`. Gives all entries due by then, disarmed, earliest first, linked by `next`.
     timer_entry* advance(std::uint64_t now) noexcept;

@@ -36,10 +36,11 @@ public:
         const lock_guard guard(lock_);
         if (!e.armed)
             return false;
-        wheel_.remove(e);
+        const bool emptied = wheel_.remove(e);
         e.armed = false;
         // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
-        if (e.tick <= next_.load(std::memory_order_relaxed))
+        // It may be next though it is later: next_ is then when its slot is to be sorted.
+        if (emptied || e.tick <= next_.load(std::memory_order_relaxed))
             next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
         return true;
     }

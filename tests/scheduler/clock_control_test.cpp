@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
@@ -70,6 +71,44 @@ bool is_misuse(F f) {
 } // namespace
 
 TEST_SUITE("scheduler.clock_control") {
+    TEST_CASE("a paused clock stands still when the timer that came next was cancelled") {
+        on_each_layout([](auto builder) {
+            event go;
+            std::atomic<bool> cancelled{false};
+            const runtime rt = builder.paused_clock(true).build();
+            const auto parks = [&] {
+                std::uint64_t n = 0;
+                for (const auto& w : rt.metrics().workers)
+                    n += w.parks;
+                return n;
+            };
+            auto main = [](event& e, std::atomic<bool>& told) -> task<clock::duration> {
+                auto asleep = []() -> task<> { co_await sleep_for(5s); };
+                auto h = magpie::spawn(asleep());
+                co_await sleep_for(1ms); // once it has fired, the next one is where the wheel is to be
+                h.abort(); // looked at for the long one, which is earlier than that is due
+                static_cast<void>(co_await magpie::as_result(h));
+                const auto before = clock::now();
+                told = true;
+                co_await e.wait();
+                co_return clock::now() - before;
+            };
+            clock::duration moved(-1);
+            std::thread driver([&] { moved = rt.block_on(main(go, cancelled)); });
+            CHECK(test::eventually([&] { return cancelled.load(); }));
+            auto nothing = []() -> task<> { co_return; };
+            for (int i = 0; i < 3; ++i) { // all have slept in between
+                const auto before = parks();
+                const auto poke = rt.spawn(nothing());
+                CHECK(test::ends(poke));
+                CHECK(test::eventually([&] { return parks() > before; }));
+            }
+            go.set();
+            driver.join();
+            CHECK(ms(moved) == 0);
+        });
+    }
+
     TEST_CASE("TIME-CORE-27 TIME-CORE-21 a runtime may start paused: sleeps take no time, and each "
               "just its own") {
         on_each_layout([](auto builder) {
