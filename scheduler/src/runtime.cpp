@@ -153,9 +153,14 @@ void runtime::shutdown_background() noexcept {
     if (handle_.core_ == nullptr)
         return;
     // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
-    if (!handle_.core_->is_multi())
-        handle_.core_->shutdown(std::chrono::steady_clock::now());
-    handle_.core_->abandon();
+    detail::runtime_core& core = *handle_.core_;
+    if (!core.is_multi()) {
+        core.shutdown(std::chrono::steady_clock::now());
+        // Relaxed: a hint. Who has the seat drives them to their end.
+        if (!core.all_ended() && !core.seat_taken.load(std::memory_order_relaxed))
+            core.report_leftovers();
+    }
+    core.abandon();
     handle_.core_ = nullptr;
 }
 

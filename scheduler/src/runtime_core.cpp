@@ -95,6 +95,50 @@ private:
     runtime_core& core_;
 };
 
+/// Keeps the runtimes that were given up with tasks alive, and that have no thread to keep them: who
+/// wakes such a task reaches for its runtime (R33).
+class runtime_core::leftovers {
+public:
+    static void keep(runtime_core& core) noexcept {
+        leftovers& all = instance();
+        const lock_guard guard(all.lock_);
+        if (core.itself_ != nullptr)
+            return;
+        core.itself_ = core.shared_from_this();
+        core.next_leftover_ = std::exchange(all.first_, &core);
+    }
+
+    /// Lets those go that somebody else has driven to the end of their tasks meanwhile.
+    static void free_ended() noexcept {
+        leftovers& all = instance();
+        std::shared_ptr<runtime_core> ended; // a chain: hooks are destroyed, which is not for the lock
+        {
+            const lock_guard guard(all.lock_);
+            for (runtime_core** at = &all.first_; *at != nullptr;) {
+                runtime_core& core = **at;
+                // Nobody but this list has it, so nobody will use it again.
+                if (core.itself_.use_count() > 1 || !core.all_ended()) {
+                    at = &core.next_leftover_;
+                    continue;
+                }
+                *at = std::exchange(core.next_leftover_, nullptr);
+                std::swap(core.itself_, ended); // the last one found refers to the one before
+            }
+        }
+        while (ended != nullptr)
+            ended = std::exchange(ended->itself_, nullptr);
+    }
+
+private:
+    static leftovers& instance() noexcept {
+        static leftovers* const all = new leftovers; // never destroyed: so are they
+        return *all;
+    }
+
+    mutex lock_;
+    runtime_core* first_ = nullptr; // guarded by lock_, as the links
+};
+
 runtime_core::runtime_core(runtime_options o, std::source_location where)
     : executor(o.budget), options(std::move(o)), made_at(where), id(next_runtime_id()),
       time(options.paused_clock), idle(is_multi() ? options.worker_threads : 1),
@@ -558,6 +602,11 @@ bool runtime_core::shutdown(futex::time_point deadline) {
 
 void runtime_core::abandon() noexcept {
     close();
+    if (!is_multi()) {
+        leftovers::free_ended();
+        if (!all_ended())
+            leftovers::keep(*this);
+    }
     pool.detach();
 }
 

@@ -121,6 +121,7 @@ private:
 
     class visitor;
     class sink;
+    class leftovers;
 
     // The driver slot: one thread at a time parks or polls in it.
     driver& the_driver() const noexcept { return *driver_.load(std::memory_order_acquire); }
@@ -143,6 +144,10 @@ private:
     atomic<std::size_t> visitors_{0};
     atomic<bool> closing_{false};
     atomic<bool> stopped_{false};
+
+    // A current_thread runtime whose tasks could not all end: see leftovers, whose lock guards both.
+    std::shared_ptr<runtime_core> itself_;
+    runtime_core* next_leftover_ = nullptr;
 
     mutable mutex clock_lock_;
     clock::time_point advance_target_; // guarded by clock_lock_, as the next two

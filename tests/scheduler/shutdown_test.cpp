@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <coroutine>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -175,6 +176,52 @@ TEST_SUITE("scheduler.shutdown") {
             CHECK(test::ends_cancelled(unstarted));
             CHECK(eventually([&] { return keep.use_count() == 1; }));
         });
+    }
+
+    TEST_CASE("a task that cannot end yet may be woken when its current_thread runtime is gone") {
+        struct foreign {
+            std::coroutine_handle<>& waiter;
+            explicit foreign(std::coroutine_handle<>& w) : waiter(w) {}
+            bool await_ready() const noexcept { return false; }
+            void await_suspend(std::coroutine_handle<> h) noexcept { waiter = h; }
+            void await_resume() const noexcept {}
+        };
+        const test::captured_log log;
+        std::coroutine_handle<> waiter;
+        auto main = [](std::coroutine_handle<>& w) -> task<> {
+            foreign f(w);
+            co_await f;
+        };
+        auto nothing = []() -> task<> { co_await magpie::yield_now(); };
+        runtime rt = test::current_thread().build();
+        auto h = rt.spawn(main(waiter));
+        rt.block_on(nothing());
+        REQUIRE(waiter);
+        SUBCASE("after shutdown_timeout") { CHECK_FALSE(rt.shutdown_timeout(0s)); }
+        SUBCASE("after shutdown_background") { rt.shutdown_background(); }
+        CHECK(log.contains("task " + std::to_string(h.id()) + ", spawned at"));
+        std::thread([&] { waiter.resume(); }).join(); // it reaches for the runtime
+        CHECK_FALSE(h.is_finished());                 // which nobody drives any more
+        h.detach();
+    }
+
+    TEST_CASE("one that is given up by its own task, and driven to the end, is freed later on") {
+        std::weak_ptr<int> alive;
+        for (int i = 0; i < 2; ++i) {
+            auto kept = std::make_shared<int>(0); // goes with the runtime's options
+            if (i == 0)
+                alive = kept;
+            auto rt = std::make_unique<runtime>(
+                test::current_thread().on_task_end([kept](std::uint64_t) {}).build());
+            kept.reset();
+            const auto handle = rt->handle();
+            auto main = [](std::unique_ptr<runtime> r) -> task<> {
+                r->shutdown_background();
+                co_await magpie::sleep_for(1h);
+            };
+            CHECK_THROWS_AS(handle.block_on(main(std::move(rt))), magpie::task_cancelled);
+        }
+        CHECK(alive.expired());
     }
 
     TEST_CASE("shutdown_timeout of zero drops what is idle, too") {

@@ -176,10 +176,13 @@ public:
     /// Shuts down and waits for at most `limit`. What then still runs is reported at warning level,
     /// by name and place of spawn, and goes on by itself: nothing that runs is freed. In a task, and
     /// on the runtime's own threads, it does not wait.
+    /// (A `current_thread` runtime has no thread on which it could: such tasks stay as they are.)
     /// @return whether everything has ended
     bool shutdown_timeout(std::chrono::nanoseconds limit);
 
-    /// Shuts down without waiting. May be called in a task of the same runtime.
+    /// Shuts down without waiting. May be called in a task of the same runtime. A `current_thread`
+    /// runtime that nobody drives drops its tasks here; one that cannot be dropped yet, for foreign
+    /// code has still to resume it, is reported at warning level and stays as it is.
     void shutdown_background() noexcept;
 
 private:
