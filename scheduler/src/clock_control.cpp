@@ -9,6 +9,9 @@ namespace magpie {
 
 namespace {
 
+constexpr auto not_paused =
+    "advance needs a paused clock: pause_clock(), or builder().paused_clock(true)";
+
 detail::runtime_core* core_of(executor& e) noexcept { return dynamic_cast<detail::runtime_core*>(&e); }
 
 detail::runtime_core& core_here() {
@@ -28,14 +31,16 @@ void resume_clock() { core_here().resume_clock(); }
 bool advance_operation::try_complete() noexcept {
     detail::runtime_core* const core = core_of(owner().where_it_runs());
     if (core == nullptr || !core->time.paused())
-        misuse_ = "advance needs a paused clock: pause_clock(), or builder().paused_clock(true)";
+        misuse_ = not_paused;
     return misuse_ != nullptr;
 }
 
 bool advance_operation::publish() noexcept {
-    if (core_of(owner().where_it_runs())->begin_advance(*this, duration_))
+    detail::runtime_core& core = *core_of(owner().where_it_runs());
+    if (core.begin_advance(*this, duration_))
         return true;
-    misuse_ = "somebody else advances this clock already: one at a time";
+    misuse_ = core.time.paused() ? "somebody else advances this clock already: one at a time"
+                                 : not_paused; // any more
     return false;
 }
 

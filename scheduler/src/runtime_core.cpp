@@ -491,7 +491,8 @@ void runtime_core::resume_clock() {
 
 bool runtime_core::begin_advance(leaf& waiter, clock::duration d) noexcept {
     const lock_guard guard(clock_lock_);
-    if (advance_waiter_ != nullptr)
+    if (advance_waiter_ != nullptr ||
+        !time.paused()) // resume_clock() has the lock: it meets none later
         return false;
     advance_target_ = add_saturated(time.now(), d);
     advance_waiter_ = &waiter;

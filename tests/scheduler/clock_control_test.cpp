@@ -6,6 +6,7 @@
 
 #include <test/eventually.hpp>
 #include <test/layouts.hpp>
+#include <test/limits.hpp>
 
 #include <doctest/doctest.h>
 
@@ -71,6 +72,30 @@ bool is_misuse(F f) {
 } // namespace
 
 TEST_SUITE("scheduler.clock_control") {
+    TEST_CASE("an advance that meets the end of the pause ends, or says that it needs one") {
+        on_each_layout([](auto builder) {
+            const runtime rt = builder.build();
+            auto move = [](std::atomic<bool>& b) -> task<> {
+                b = true;
+                try {
+                    co_await advance(1ms);
+                } catch (const std::logic_error&) {}
+            };
+            for (int round = 0; round < test::scaled(3000) + 50; ++round) {
+                std::atomic<bool> begun{false};
+                const auto in = rt.enter();
+                magpie::pause_clock();
+                std::thread driver([&] { rt.block_on(move(begun)); });
+                static_cast<void>(test::eventually([&] { return begun.load(); }));
+                for (int spin = round % 64; spin > 0; --spin)
+                    static_cast<void>(begun.load());
+                magpie::resume_clock();
+                driver.join();
+                CHECK(begun);
+            }
+        });
+    }
+
     TEST_CASE("a paused clock stands still when the timer that came next was cancelled") {
         on_each_layout([](auto builder) {
             event go;
