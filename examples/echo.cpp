@@ -1,16 +1,22 @@
 // A TCP server that sends back what it gets, one task a connection.
 //
-//     echo                 talks to itself once, and ends
-//     echo 127.0.0.1:7000  serves; try it with: nc 127.0.0.1 7000
+//     echo [ADDRESS [WORKERS]]     127.0.0.1:7000, a worker a processor; port 0: any that is free
+//
+// Try it with: nc 127.0.0.1 7000, or under load with examples/load. Ctrl-C ends it.
+
+#include "ctrl_c.hpp"
 
 #include <magpie/magpie.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
+#include <cstdlib>
+#include <exception>
 #include <iostream>
 #include <span>
 #include <string>
-#include <string_view>
+#include <utility>
 
 namespace io = magpie::io;
 
@@ -29,31 +35,30 @@ magpie::task<> echo(io::tcp_stream peer) {
 
 magpie::task<> serve(io::tcp_listener listener) {
     for (;;) {
-        io::accepted next = co_await listener.accept();
-        magpie::spawn(echo(std::move(next.stream))).detach();
+        auto next = co_await magpie::as_result(listener.accept());
+        if (next) {
+            magpie::spawn(echo(std::move(next->stream))).detach();
+        } else { // no descriptor is left, say: who wants to connect waits
+            std::cerr << "echo: accept: " << next.error().message() << std::endl;
+            co_await magpie::sleep_for(std::chrono::milliseconds(100));
+        }
     }
 }
 
-magpie::task<> ask(io::endpoint server, std::string_view question) {
-    io::tcp_stream stream = co_await io::tcp_stream::connect(server);
-    co_await stream.write_all(std::as_bytes(std::span(question)));
-    std::string answer(question.size(), ' ');
-    co_await stream.read_exact(std::as_writable_bytes(std::span(answer)));
-    std::cout << answer << '\n';
-}
-
-magpie::task<> program(io::endpoint at, bool alone) {
+magpie::task<> program(io::endpoint at) {
     auto listener = io::tcp_listener::bind(at);
-    const io::endpoint bound = listener.local_endpoint();
-    std::cout << "listening on " << bound.to_string() << std::endl;
-    auto server = magpie::spawn(serve(std::move(listener)));
-    if (alone)
-        co_await ask(bound, "hello");
-    else
-        co_await server;
-    server.abort();
-}
+    std::cout << "listening on " << listener.local_endpoint().to_string() << std::endl;
+    magpie::spawn(serve(std::move(listener))).detach();
+    co_await example::ctrl_c();
+} // the runtime goes, and drops the tasks that are left: each connection is closed
 
-int main(int argc, char** argv) {
-    magpie::run(program(io::endpoint(argc > 1 ? argv[1] : "127.0.0.1:0"), argc <= 1));
+int main(int argc, char** argv) try {
+    const io::endpoint at(argc > 1 ? argv[1] : "127.0.0.1:7000");
+    magpie::runtime::builder builder;
+    if (argc > 2)
+        builder.worker_threads(std::stoul(argv[2]));
+    builder.build().block_on(program(at));
+} catch (const std::exception& e) {
+    std::cerr << "echo: " << e.what() << "\nusage: echo [ADDRESS [WORKERS]]\n";
+    return EXIT_FAILURE;
 }

@@ -1,0 +1,87 @@
+"""Runs a server of the examples on a free port, uses it, and ends it by Ctrl-C.
+
+    served_test.py NAME PROGRAM LOAD
+"""
+
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+PATIENCE = 60  # seconds; under a sanitizer, on a busy machine
+
+
+def main(name, program, load):
+    server = subprocess.Popen([program, "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+    try:
+        use[name](address_of(server), load)
+        server.send_signal(signal.SIGINT)
+        check(server.wait(PATIENCE) == 0, f"{name} ended with {server.returncode}")
+    finally:
+        server.kill()
+        server.wait()
+    refuses_nonsense(program)
+
+
+def address_of(server):
+    check(select.select([server.stdout], [], [], PATIENCE)[0], "the server does not say where it listens")
+    line = server.stdout.readline()
+    check(line.startswith("listening on "), f"the server says {line!r}")
+    return line.split()[-1]
+
+
+def use_echo(address, load):
+    idle = connect(address)  # is closed when the server ends
+    for arguments in (["--connections", "1"], ["--connections", "50", "--pipeline", "16", "--size", "100"],
+                      ["--connections", "2", "--size", "65536"]):
+        done = subprocess.run([load, address, "--seconds", "0.2", *arguments], stdout=subprocess.PIPE,
+                              text=True, timeout=PATIENCE)
+        check(done.returncode == 0, f"load {arguments} ended with {done.returncode}")
+        heading, figures = done.stdout.splitlines()
+        check(heading.split()[-1] == "errors" and figures.split()[-1] == "0", done.stdout)
+        check(float(figures.split()[3]) > 0, f"nothing was answered: {done.stdout}")
+    for arguments in ([address, "--size", "1000", "--pipeline", "1000"], ["nowhere"], ["127.0.0.1:0"]):
+        done = subprocess.run([load, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+        check(done.returncode != 0 and done.stderr.startswith("load: "), f"load {arguments}: {done}")
+    idle.close()
+
+
+def use_http_hello(address, _):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!"
+    request = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+    client = connect(address)
+    for pieces in ([request], [request * 3], [request[:-3], request[-3:]], [request + b"G", request[1:]],
+                   [b"\r" + request[:-1], b"\n"]):
+        for piece in pieces:
+            client.sendall(piece)
+        count = b"".join(pieces).count(b"\r\n\r\n")
+        got = b""
+        while len(got) < count * len(answer):
+            more = client.recv(65536)
+            check(more, f"{pieces}: the connection was closed after {got!r}")
+            got += more
+        check(got == answer * count, f"{pieces} got {got!r}")
+    client.close()
+
+
+def refuses_nonsense(program):
+    for arguments in (["nowhere"], ["127.0.0.1:0", "many"], ["127.0.0.1:0", "0"]):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+        check(done.returncode == 1 and done.stderr, f"{program} {arguments}: {done}")
+
+
+def connect(address):
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), PATIENCE)
+
+
+def check(condition, message):
+    if not condition:
+        sys.exit(f"served_test.py: {message}")
+
+
+use = {"echo": use_echo, "http_hello": use_http_hello}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
