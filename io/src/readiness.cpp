@@ -2,8 +2,6 @@
 
 #include "registration.hpp"
 
-#include <cerrno>
-
 namespace magpie::io {
 
 using detail::registration;
@@ -25,7 +23,7 @@ readiness::readiness(const detail::look& seen) noexcept {
 
 detail::attempt ready_operation::perform(int) noexcept {
     seen_ = registration_->see();
-    result_ = (seen_.flags & registration::shut_down) != 0 ? -ECANCELED : 0;
+    result_ = (seen_.flags & registration::shut_down) != 0 ? runtime_gone : 0;
     return detail::attempt::done; // it was ready when it was looked at; now it may be less so
 }
 

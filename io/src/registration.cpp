@@ -4,7 +4,6 @@
 
 #include <magpie/core/config.hpp>
 
-#include <cerrno>
 #include <limits>
 #include <sys/epoll.h>
 #include <system_error>
@@ -234,7 +233,7 @@ bool io_operation::try_complete() noexcept {
         const registration::word seen = r.seen(direction); // before the flags, and before the call
         const std::uint32_t flags = r.flags();
         if ((flags & registration::shut_down) != 0) [[unlikely]] {
-            result_ = -ECANCELED;
+            result_ = runtime_gone;
             return true;
         }
         if ((seen & 1) == 0 && (flags & closed_flag(direction)) == 0)
@@ -275,6 +274,8 @@ std::int64_t io_operation::value(const char* what) const {
 boost::system::error_code io_operation::error() const noexcept {
     if (result_ == end_too_early)
         return make_error_code(io_error::unexpected_end);
+    if (result_ == runtime_gone)
+        return make_error_code(io_error::runtime_gone);
     return {static_cast<int>(-result_), boost::system::system_category()};
 }
 

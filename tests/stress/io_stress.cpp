@@ -222,7 +222,8 @@ TEST_SUITE("stress.io") {
         }());
     }
 
-    TEST_CASE("a runtime that ends while its sockets are busy leaves nothing, and does not hang") {
+    TEST_CASE(
+        "RT-LIFE-04 a runtime that ends while its sockets are busy leaves nothing, and does not hang") {
         const std::size_t before = test::open_descriptors();
         for (int i = 0; i < test::scaled(200); ++i) {
             test::on_each_layout([](magpie::runtime_builder builder) {

@@ -9,6 +9,8 @@ namespace magpie::io {
 /// What can go wrong beyond what the system reports.
 enum class io_error : int {
     unexpected_end = 1, ///< the stream has ended before as much was read as was asked for
+    runtime_gone = 2,   ///< the runtime of the descriptor is shut down: nothing can wait on it any
+                        ///< more; compares equal to `errc::operation_canceled` as well
 };
 
 const boost::system::error_category& io_category() noexcept;

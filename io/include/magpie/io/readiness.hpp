@@ -51,7 +51,7 @@ private:
 
 /// The wait for readiness. @see tcp_stream::readable, async_fd::ready
 ///
-/// @throws std::system_error `operation_canceled` when the runtime of the descriptor is shut down
+/// @throws std::system_error `io_error::runtime_gone` when the runtime of the descriptor is shut down
 /// @par Cancellation
 /// Cancel-safe.
 class [[nodiscard("co_await it")]] ready_operation : public detail::io_operation {

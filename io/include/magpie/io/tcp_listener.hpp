@@ -34,13 +34,22 @@ private:
     bool v6_only_ = false;
 };
 
-/// What `accept` gives.
-class accepted {
+namespace detail {
+class accepted_from {
 public:
-    accepted(tcp_stream s, const endpoint& p) noexcept : stream(std::move(s)), peer(p) {}
+    explicit accepted_from(const endpoint& p) noexcept : peer(p) {}
 
-    tcp_stream stream;
-    endpoint peer;
+    endpoint peer; ///< who has connected
+};
+} // namespace detail
+
+/// What `accept` gives: `stream` and `peer`. (Two classes, so that `auto [stream, peer] = co_await ...`
+/// does not compile: some compilers then skip a destructor.)
+class accepted : public detail::accepted_from {
+public:
+    accepted(tcp_stream s, const endpoint& p) noexcept : accepted_from(p), stream(std::move(s)) {}
+
+    tcp_stream stream; ///< the connection
 };
 
 /// The taking of a connection. @see tcp_listener::accept

@@ -75,7 +75,7 @@ private:
 ///
 /// @par Lifetime
 /// It must not go while an operation waits on it (that terminates, with a sentence). When its runtime
-/// is shut down, operations give `operation_canceled`; destroying it later is fine.
+/// is shut down, operations give `io_error::runtime_gone`; destroying it later is fine.
 ///
 /// @par Example
 /// @code

@@ -62,7 +62,8 @@ protected:
             return {boost::system::in_place_value, static_cast<T>(result_)};
     }
 
-    static constexpr std::int64_t end_too_early = INT64_MIN; // io_error::unexpected_end
+    static constexpr std::int64_t end_too_early = INT64_MIN;    // io_error::unexpected_end
+    static constexpr std::int64_t runtime_gone = INT64_MIN + 1; // io_error::runtime_gone
 
 private:
     friend class registration;
