@@ -23,10 +23,10 @@ void throw_errno(int error, const char* what) {
 
 std::int64_t outcome(std::int64_t of_call) noexcept { return of_call < 0 ? -errno : of_call; }
 
-static_assert(EINTR == 4);
+static_assert(EINTR == 4 && EWOULDBLOCK == EAGAIN);
 
 bool would_block(std::int64_t outcome) noexcept {
-    return outcome == -EAGAIN || outcome == -EWOULDBLOCK;
+    return outcome == -EAGAIN;
 }
 
 plain_fd open_socket(int family, int type, const char* what) {
