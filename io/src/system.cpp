@@ -25,9 +25,7 @@ std::int64_t outcome(std::int64_t of_call) noexcept { return of_call < 0 ? -errn
 
 static_assert(EINTR == 4 && EWOULDBLOCK == EAGAIN);
 
-bool would_block(std::int64_t outcome) noexcept {
-    return outcome == -EAGAIN;
-}
+bool would_block(std::int64_t outcome) noexcept { return outcome == -EAGAIN; }
 
 plain_fd open_socket(int family, int type, const char* what) {
     plain_fd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

@@ -68,21 +68,13 @@ private:
     std::size_t bytes_ = 0;
 };
 
-constexpr unsigned how_shift = 62; // no buffer is that large
-
 } // namespace
 } // namespace detail
 
-read_operation::read_operation(detail::registration& r, std::span<std::byte> into,
-                               detail::receive_how how) noexcept
-    : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read), data_(into.data()),
-      size_(into.size() | std::size_t{how} << detail::how_shift) {}
-
 attempt read_operation::perform(int fd) noexcept {
-    const std::size_t size = size_ & ((std::size_t{1} << detail::how_shift) - 1);
-    const auto how = static_cast<detail::receive_how>(size_ >> detail::how_shift);
-    result_ = detail::receive_some(fd, std::span(data_, size), how);
-    const attempt a = detail::after(result_, size);
+    const auto how = static_cast<detail::receive_how>(kind_);
+    result_ = detail::receive_some(fd, into_, how);
+    const attempt a = detail::after(result_, into_.size());
     return how == detail::receive_peek && a == attempt::drained ? attempt::done
                                                                 : a; // it is still there
 }
@@ -97,7 +89,7 @@ attempt read_vectored_operation::perform(int fd) noexcept {
 
 attempt read_exact_operation::perform(int fd) noexcept {
     while (!left_.empty()) {
-        const std::int64_t n = detail::receive_some(fd, left_, how_);
+        const std::int64_t n = detail::receive_some(fd, left_, static_cast<detail::receive_how>(kind_));
         const attempt a = detail::after(n, left_.size());
         if (a == attempt::would_block)
             return a;
@@ -112,7 +104,7 @@ attempt read_exact_operation::perform(int fd) noexcept {
 }
 
 attempt write_operation::perform(int fd) noexcept {
-    result_ = detail::send_some(fd, from_, how_);
+    result_ = detail::send_some(fd, from_, static_cast<detail::send_how>(kind_));
     return detail::after(result_, from_.size());
 }
 
@@ -124,7 +116,7 @@ attempt write_vectored_operation::perform(int fd) noexcept {
 
 attempt write_all_operation::perform(int fd) noexcept {
     while (!left_.empty()) {
-        const std::int64_t n = detail::send_some(fd, left_, how_);
+        const std::int64_t n = detail::send_some(fd, left_, static_cast<detail::send_how>(kind_));
         const attempt a = detail::after(n, left_.size());
         if (a == attempt::would_block)
             return a;

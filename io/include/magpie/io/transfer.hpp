@@ -28,7 +28,8 @@ public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
     read_operation(detail::registration& r, std::span<std::byte> into,
-                   detail::receive_how how = detail::receive) noexcept;
+                   detail::receive_how how = detail::receive) noexcept
+        : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read, how), into_(into) {}
     read_operation(read_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("read")); }
@@ -37,8 +38,7 @@ public:
 private:
     detail::attempt perform(int fd) noexcept override;
 
-    std::byte* data_;
-    std::size_t size_; // the call's kind in the highest byte
+    std::span<std::byte> into_;
 };
 
 class [[nodiscard("co_await it")]] read_vectored_operation : public detail::io_operation {
@@ -66,7 +66,7 @@ public:
 
     read_exact_operation(detail::registration& r, std::span<std::byte> into,
                          detail::receive_how how = detail::receive) noexcept
-        : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read), left_(into), how_(how) {}
+        : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read, how), left_(into) {}
     read_exact_operation(read_exact_operation&&) noexcept = default;
 
     void await_resume() const { static_cast<void>(value("read_exact")); }
@@ -76,7 +76,6 @@ private:
     detail::attempt perform(int fd) noexcept override;
 
     std::span<std::byte> left_;
-    detail::receive_how how_;
 };
 
 /// A write of what there is room for. Cancel-safe. @see tcp_stream::write
@@ -86,7 +85,7 @@ public:
 
     write_operation(detail::registration& r, std::span<const std::byte> from,
                     detail::send_how how = detail::send_socket) noexcept
-        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write), from_(from), how_(how) {}
+        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write, how), from_(from) {}
     write_operation(write_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("write")); }
@@ -96,7 +95,6 @@ private:
     detail::attempt perform(int fd) noexcept override;
 
     std::span<const std::byte> from_;
-    detail::send_how how_;
 };
 
 class [[nodiscard("co_await it")]] write_vectored_operation : public detail::io_operation {
@@ -124,7 +122,7 @@ public:
 
     write_all_operation(detail::registration& r, std::span<const std::byte> from,
                         detail::send_how how = detail::send_socket) noexcept
-        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write), left_(from), how_(how) {}
+        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write, how), left_(from) {}
     write_all_operation(write_all_operation&&) noexcept = default;
 
     void await_resume() const { static_cast<void>(value("write_all")); }
@@ -134,7 +132,6 @@ private:
     detail::attempt perform(int fd) noexcept override;
 
     std::span<const std::byte> left_;
-    detail::send_how how_;
 };
 
 } // namespace magpie::io

@@ -36,11 +36,12 @@ public:
 protected:
     /// @param r     null: begin() makes it when the operation is awaited, or ends the operation
     /// @param what  waits_for::read or write, or several bits; never 0
-    io_operation(registration* r, unsigned char what) noexcept
-        : what_(what), registration_(r), next_(nullptr) {}
+    /// @param kind  for the derived class
+    io_operation(registration* r, unsigned char what, unsigned char kind = 0) noexcept
+        : kind_(kind), what_(what), registration_(r), next_(nullptr) {}
     io_operation(io_operation&& other) noexcept
-        : operation<io_operation>(static_cast<operation<io_operation>&&>(other)), what_(other.what_),
-          registration_(other.registration_), next_(nullptr) {}
+        : operation<io_operation>(static_cast<operation<io_operation>&&>(other)), kind_(other.kind_),
+          what_(other.what_), registration_(other.registration_), next_(nullptr) {}
     ~io_operation() = default;
 
     /// Called when there is no registration: makes one, or gives true, and the operation is over.
@@ -69,7 +70,11 @@ private:
     friend class registration;
     cancel_answer cancel() noexcept final;
 
+protected:
     // These stand in what the base leaves free: an idle connection is mostly one of these.
+    const unsigned char kind_;
+
+private:
     const unsigned char what_;
     bool listed_ = false; // among the registration's others; guarded by its lock
 
