@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 namespace magpie::io {
 
@@ -99,6 +101,40 @@ tcp_listener tcp_listener::bind(const endpoint& at, const listen_options& option
         socket.set_v6_only(options.v6_only());
     socket.bind(at);
     return std::move(socket).listen(options.backlog(), where);
+}
+
+result<tcp_listener> named_bind_operation::take_result() {
+    const result<std::vector<endpoint>> found = resolve_operation::take_result();
+    if (found.has_error())
+        return {boost::system::in_place_error, found.error()};
+    boost::system::error_code error;
+    for (const endpoint& at : *found) {
+        try {
+            return {boost::system::in_place_value, tcp_listener::bind(at, options_, where_)};
+        } catch (const std::system_error& e) {
+            error = {e.code().value(), boost::system::system_category()};
+        }
+    }
+    return {boost::system::in_place_error, error};
+}
+
+tcp_listener named_bind_operation::await_resume() {
+    result<tcp_listener> bound = take_result();
+    if (bound.has_error())
+        throw std::system_error(bound.error(), "binding a listener by name");
+    return std::move(*bound);
+}
+
+named_bind_operation tcp_listener::bind(std::string_view host, std::uint16_t port,
+                                        const listen_options& options, std::source_location where) {
+    static_cast<void>(detail::reactor::current("tcp_listener::bind", where)); // misuse shows here
+    return named_bind_operation(resolve(host, port, where), options, where);
+}
+
+named_bind_operation tcp_listener::bind(std::string_view host_and_port, const listen_options& options,
+                                        std::source_location where) {
+    static_cast<void>(detail::reactor::current("tcp_listener::bind", where));
+    return named_bind_operation(resolve(host_and_port, where), options, where);
 }
 
 endpoint tcp_listener::local_endpoint() const { return detail::local_endpoint_of(socket_.fd()); }

@@ -7,7 +7,10 @@
 #include <magpie/io/error.hpp>
 #include <magpie/io/read.hpp>
 #include <magpie/io/readiness.hpp>
+#include <magpie/io/resolve.hpp>
+#include <magpie/io/signal.hpp>
 #include <magpie/io/stream.hpp>
+#include <magpie/io/tcp_connect.hpp>
 #include <magpie/io/tcp_halves.hpp>
 #include <magpie/io/tcp_listener.hpp>
 #include <magpie/io/tcp_socket.hpp>

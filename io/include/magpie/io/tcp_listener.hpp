@@ -1,8 +1,10 @@
 #pragma once
 
+#include <magpie/io/resolve.hpp>
 #include <magpie/io/tcp_stream.hpp>
 
 #include <source_location>
+#include <string_view>
 #include <utility>
 
 namespace magpie::io {
@@ -73,6 +75,23 @@ private:
     endpoint peer_;
 };
 
+class tcp_listener;
+
+/// The binding to a host's address by its name. @see tcp_listener::bind
+class [[nodiscard("co_await it")]] named_bind_operation : public resolve_operation {
+public:
+    named_bind_operation(resolve_operation lookup, const listen_options& options,
+                         std::source_location where) noexcept
+        : resolve_operation(std::move(lookup)), options_(options), where_(where) {}
+
+    tcp_listener await_resume();
+    result<tcp_listener> take_result();
+
+private:
+    listen_options options_;
+    std::source_location where_;
+};
+
 /// A socket that takes TCP connections.
 ///
 /// @par Thread safety
@@ -86,6 +105,19 @@ public:
     ///         a bad option; std::logic_error outside of a runtime
     static tcp_listener bind(const endpoint& at, const listen_options& options = listen_options(),
                              std::source_location where = std::source_location::current());
+
+    /// Binds to the first of a host's addresses that can be bound ("localhost", "::"), and listens.
+    ///
+    /// @param host_and_port  "localhost:8080"; the port may be a service by name
+    /// @throws what `resolve` throws, and for the last address that was tried what `bind` throws
+    /// @par Cancellation
+    /// Cancel-safe: a dropped call has bound nothing.
+    static named_bind_operation bind(std::string_view host, std::uint16_t port,
+                                     const listen_options& options = listen_options(),
+                                     std::source_location where = std::source_location::current());
+    static named_bind_operation bind(std::string_view host_and_port,
+                                     const listen_options& options = listen_options(),
+                                     std::source_location where = std::source_location::current());
 
     /// Takes the next connection.
     ///

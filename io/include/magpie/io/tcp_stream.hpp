@@ -11,10 +11,12 @@
 #include <optional>
 #include <source_location>
 #include <span>
+#include <string_view>
 #include <utility>
 
 namespace magpie::io {
 
+class named_connect_operation;
 class tcp_socket;
 class tcp_stream;
 
@@ -101,6 +103,20 @@ public:
     /// Cancel-safe: a dropped call closes its socket.
     static connect_operation connect(const endpoint& peer,
                                      std::source_location where = std::source_location::current());
+
+    /// Connects to a host by its name: looks it up (see `resolve`), and tries its addresses one after
+    /// another until one takes the connection.
+    ///
+    /// @param host_and_port  "example.org:443"; the port may be a service by name
+    /// @throws what `resolve` throws, and for the last address that was tried what `connect` throws.
+    ///         An address that does not answer takes minutes: put a `timeout` around it
+    /// @par Cancellation
+    /// Cancel-safe, as both.
+    static named_connect_operation connect(
+        std::string_view host, std::uint16_t port,
+        std::source_location where = std::source_location::current());
+    static named_connect_operation connect(
+        std::string_view host_and_port, std::source_location where = std::source_location::current());
 
     /// Reads what there is, at least one byte.
     ///
@@ -200,3 +216,5 @@ private:
 };
 
 } // namespace magpie::io
+
+#include <magpie/io/tcp_connect.hpp> // what `connect` with a name gives; it needs tcp_stream itself
