@@ -139,90 +139,6 @@ TEST_SUITE("io.lifecycle") {
         CHECK(test::open_descriptors() == before);
     }
 
-    TEST_CASE("RT-LIFE-18 sockets made before their runtime's end fail afterwards, and do not hang") {
-        test::on_each_layout([](auto builder) {
-            std::optional<tcp_listener> listener;
-            std::optional<test::stream_pair> pair;
-            {
-                const runtime rt = builder.build();
-                rt.block_on(
-                    [](std::optional<tcp_listener>& l, std::optional<test::stream_pair>& p) -> task<> {
-                        l.emplace(tcp_listener::bind(endpoint::loopback_v4(0)));
-                        p.emplace(co_await test::connected());
-                    }(listener, pair));
-            }
-            test::run_on_one_thread([](tcp_listener& l, test::stream_pair& p) -> task<> {
-                using test::error_of;
-                std::array<std::byte, 1> byte{};
-                const auto accept = co_await error_of(l.accept());
-                const auto read = co_await error_of(p.here.read(byte));
-                const auto write = co_await error_of(p.here.write(byte));
-                const auto ready = co_await error_of(p.there.readable());
-                for (const auto& error : {accept, read, write, ready})
-                    CHECK(error == magpie::errc::operation_canceled);
-            }(*listener, *pair));
-        });
-    }
-
-    TEST_CASE("RT-LIFE-18 sockets made after their runtime's end fail, and do not hang") {
-        test::on_each_layout([](auto builder) {
-            std::optional<runtime> rt(builder.build());
-            const auto handle = rt->handle();
-            rt.reset();
-            const auto in = handle.enter();
-            tcp_listener listener = tcp_listener::bind(endpoint::loopback_v4(0));
-            auto connecting = tcp_stream::connect(listener.local_endpoint());
-            test::run_on_one_thread([](tcp_listener& l, auto& connect) -> task<> {
-                const auto accept = co_await test::error_of(l.accept());
-                CHECK(accept == magpie::errc::operation_canceled);
-                const auto made = co_await magpie::as_result(std::move(connect));
-                if (made.has_error()) // it may have been through at once
-                    CHECK(made.error() == magpie::errc::operation_canceled);
-            }(listener, connecting));
-        });
-    }
-
-    TEST_CASE("RT-LIFE-20 the error of a runtime's end is no other error, and no other is it") {
-        std::optional<test::stream_pair> pair;
-        {
-            const runtime rt = test::multi_thread(1).build();
-            rt.block_on([](std::optional<test::stream_pair>& p) -> task<> {
-                p.emplace(co_await test::connected());
-            }(pair));
-        }
-        test::run_on_one_thread([](test::stream_pair& gone) -> task<> {
-            std::array<std::byte, 1> byte{};
-            bool thrown = false;
-            try {
-                static_cast<void>(co_await gone.here.read(byte));
-            } catch (const std::system_error& e) {
-                thrown = true;
-                CHECK(e.code() == std::errc::operation_canceled);
-            }
-            CHECK(thrown);
-
-            // Refused, reset, ended by the peer, ended by oneself.
-            endpoint nobody;
-            {
-                auto l = tcp_listener::bind(endpoint::loopback_v4(0));
-                nobody = l.local_endpoint();
-            }
-            const auto refused = co_await test::error_of(tcp_stream::connect(nobody));
-            CHECK(refused == magpie::errc::connection_refused);
-            auto p = co_await test::connected();
-            p.there.set_linger(0s);
-            p.there = tcp_stream();
-            const auto reset = co_await test::error_of(p.here.read(byte));
-            CHECK(reset == magpie::errc::connection_reset);
-            auto q = co_await test::connected();
-            q.here.shutdown(magpie::io::shutdown_side::both);
-            const auto written = co_await test::error_of(q.here.write(byte));
-            CHECK(written == magpie::errc::broken_pipe);
-            const auto end = co_await q.here.read(byte);
-            CHECK(end == 0);
-        }(*pair));
-    }
-
     TEST_CASE("RT-SCHED-10 sockets are served though the queue is never empty") {
         test::on_each_layout([](auto builder) {
             std::atomic<bool> stop{false};
@@ -308,22 +224,6 @@ TEST_SUITE("io.lifecycle") {
         CHECK(test::ends(reader));
         go = true;
         CHECK(test::ends(hog));
-    }
-
-    TEST_CASE("CPP-11 accepting in a loop leaks nothing") {
-        const std::size_t before = test::open_descriptors();
-        test::run_on_each_layout([]() -> task<> {
-            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-            const std::size_t open = test::open_descriptors();
-            for (int i = 0; i < 100; ++i) {
-                auto here = co_await tcp_stream::connect(listener.local_endpoint());
-                auto there = co_await listener.accept();
-                CHECK(there.peer == here.local_endpoint());
-                CHECK(test::open_descriptors() == open + 2);
-            }
-            CHECK(test::open_descriptors() == open);
-        });
-        CHECK(test::open_descriptors() == before);
     }
 
     TEST_CASE("CPP-22 what an Asio context's thread resumes goes on on the task's own worker") {

@@ -32,10 +32,11 @@ REQUIRED = [
     *_ids("RT-LIFE", range(1, 25)),
     *_ids("RT-LOCAL", range(1, 14)),
     *_ids("TIME-CORE", range(1, 33)),
-    *_ids("CPP", range(1, 27), leave_out=(20, 21, 22)),
-    *_ids("SCOPE", (17, 19, 27)),
+    *_ids("CPP", range(1, 27), leave_out=(20, 21)),
+    *_ids("SCOPE", (16, 17, 19, 27)),
     *_ids("IO-FD", range(1, 15)),
-    *_ids("NET-CORE", range(1, 14), leave_out=(12,)),
+    *_ids("NET-CORE", range(1, 14)),
+    *_ids("PROC-SIG", range(9, 18)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")
