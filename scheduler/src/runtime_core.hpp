@@ -55,7 +55,7 @@ public:
     std::uint64_t id_base() const noexcept { return id_base_; }
     bool work_anywhere() const noexcept;
     bool work_besides(const worker& w) const noexcept; ///< that is not in the queues of `w`
-    strand* look_after_others(worker& by) noexcept; ///< what waits behind a stuck task, or null
+    strand* look_after_others(worker& by) noexcept;    ///< what waits behind a stuck task, or null
     bool is_multi() const noexcept { return options.layout == layout::multi_thread; }
     void notify_one() noexcept; ///< there is new work
     void notify_any() noexcept; ///< somebody has to look at something

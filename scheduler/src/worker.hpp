@@ -133,8 +133,9 @@ private:
     bool trimmed_ = false;    // the frame lists were given back in this sleep
     strand* found_ = nullptr; // taken from a stuck worker's slot while parked
     futex::time_point awake_since_;
-    std::uint64_t turns_before_ = 0;    // turns_ then
-    std::int64_t usual_turn_ = 100'000; // nanoseconds, a moving average over the times between two sleeps
+    std::uint64_t turns_before_ = 0; // turns_ then
+    std::int64_t usual_turn_ =
+        100'000; // nanoseconds, a moving average over the times between two sleeps
 
     const bool alone_; // the only worker: nobody steals, and there is nobody to wake
     recent_stack recent_;
