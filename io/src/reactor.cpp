@@ -1,73 +1,38 @@
 #include "reactor.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <chrono>
-#include <ctime>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
+#include "epoll_reactor.hpp"
+#include "portable_reactor.hpp"
+
 #include <system_error>
-#include <unistd.h>
 
 namespace magpie::io::detail {
 
 namespace {
 
-constexpr int batch = 256;
+magpie::detail::atomic<bool> portable{false};
 
-[[noreturn]] void throw_errno(int error, const char* what) {
-    throw std::system_error(error, std::system_category(), what);
+magpie::detail::driver* make_reactor() {
+    if (portable.load(std::memory_order_relaxed)) // set before any runtime is made
+        return new portable_reactor;
+    return new epoll_reactor;
 }
 
 } // namespace
 
-reactor::reactor() : context_(1), work_(context_.get_executor()), nested_(context_) {
-    set_ = ::epoll_create1(EPOLL_CLOEXEC);
-    if (set_ == -1)
-        throw_errno(errno, "epoll set of a runtime's reactor");
-    try {
-        nested_.assign(set_); // from here on it is closed with nested_
-    } catch (...) {
-        ::close(set_);
-        throw;
-    }
-    event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    timer_ = event_ == -1 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    epoll_event of_event{EPOLLIN | EPOLLET, {.ptr = &event_}};
-    epoll_event of_timer{EPOLLIN | EPOLLET, {.ptr = &timer_}};
-    if (event_ == -1 || timer_ == -1 || ::epoll_ctl(set_, EPOLL_CTL_ADD, event_, &of_event) != 0 ||
-        ::epoll_ctl(set_, EPOLL_CTL_ADD, timer_, &of_timer) != 0) {
-        const int error = errno;
-        for (const int fd : {event_, timer_})
-            if (fd != -1)
-                ::close(fd);
-        throw_errno(error, "eventfd and timerfd of a runtime's reactor");
-    }
-}
-
-reactor::~reactor() {
-    ::close(event_);
-    ::close(timer_);
-}
+void use_portable_reactor(bool on) noexcept { portable.store(on, std::memory_order_relaxed); }
 
 reactor& reactor::current(const char* what, std::source_location where) {
-    return static_cast<reactor&>(magpie::detail::io_driver(&make, what, where));
+    return static_cast<reactor&>(magpie::detail::io_driver(&make_reactor, what, where));
 }
-
-// --- descriptors ---
 
 registration& reactor::add(int fd, bool writable) {
     registration& r = registrations_.take();
-    r.open(this, fd, writable);
-    users_.fetch_add(1, std::memory_order_relaxed); // the caller holds the runtime or a registration
-    epoll_event e{EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, {.ptr = &r}};
-    if (::epoll_ctl(set_, EPOLL_CTL_ADD, fd, &e) != 0) {
-        const int error = errno;
-        registrations_.put_back(r);                     // no event has ever named it
-        users_.fetch_sub(1, std::memory_order_relaxed); // not the last one: see above
-        throw_errno(error, "registering a descriptor");
+    r.open(this, fd, writable, tells_by_itself_ ? 0 : registration::told);
+    retain();
+    if (const int error = enter(r); error != 0) {
+        registrations_.put_back(r); // no event has ever named it
+        release();
+        throw std::system_error(error, std::system_category(), "registering a descriptor");
     }
     // seq_cst: shut_down() says so and then fails all registrations; this has reset one, and asks.
     if (shut_down_.load(std::memory_order_seq_cst))
@@ -76,73 +41,9 @@ registration& reactor::add(int fd, bool writable) {
 }
 
 void reactor::remove(registration& r) noexcept {
-    epoll_event unused{};
-    // It fails if the user has closed the descriptor already: then it has left the set by itself.
-    ::epoll_ctl(set_, EPOLL_CTL_DEL, r.fd(), &unused);
+    leave(r);
     registrations_.retire(r);
     release();
-}
-
-// --- driver ---
-
-void reactor::park(time_point deadline) noexcept {
-    registrations_.reclaim();
-    // Where the last look found several there are mostly more by now: then the sleep would be a system
-    // call in vain.
-    if (woken_ || more_) {
-        look();
-    } else if (!several_ || !look()) {
-        arm(deadline);
-        context_.run_one();
-        look();
-    }
-    woken_ = false; // it has ended this park
-}
-
-void reactor::poll() noexcept {
-    registrations_.reclaim();
-    look();
-}
-
-/// Dispatches what there is. Whether there was anything.
-bool reactor::look() noexcept {
-    std::array<epoll_event, batch> events;
-    int all = 0;
-    for (int round = 0; round < 4; ++round) { // others want to run, too
-        const int n = ::epoll_wait(set_, events.data(), batch, 0);
-        for (int i = 0; i < n; ++i) {
-            const epoll_event& e = events[static_cast<std::size_t>(i)];
-            if (e.data.ptr == &event_)
-                woken_ = true;
-            else if (e.data.ptr == &timer_)
-                armed_ = time_point::max();
-            else
-                static_cast<registration*>(e.data.ptr)->dispatch(e.events, ++tick_);
-        }
-        all += std::max(n, 0);
-        more_ = n == batch;
-        if (!more_)
-            break;
-    }
-    several_ = all > 1;
-    return all > 0;
-}
-
-void reactor::arm(time_point deadline) noexcept {
-    if (deadline >= armed_) // it goes off in time, if perhaps too early
-        return;
-    armed_ = deadline;
-    const auto ns = std::max<std::chrono::nanoseconds>(deadline.time_since_epoch(),
-                                                       std::chrono::nanoseconds(1)); // 0 disarms
-    itimerspec when{};
-    when.it_value.tv_sec = static_cast<time_t>(ns.count() / 1'000'000'000);
-    when.it_value.tv_nsec = static_cast<long>(ns.count() % 1'000'000'000);
-    ::timerfd_settime(timer_, TFD_TIMER_ABSTIME, &when, nullptr);
-}
-
-void reactor::wake() noexcept {
-    const std::uint64_t one = 1;
-    static_cast<void>(!::write(event_, &one, sizeof one));
 }
 
 void reactor::shut_down() noexcept {

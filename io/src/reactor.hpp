@@ -5,32 +5,21 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/scheduler/detail/driver.hpp>
 
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-
 #include <cstddef>
-#include <cstdint>
 #include <source_location>
+
+namespace boost::asio {
+class io_context;
+}
 
 namespace magpie::io::detail {
 
-/// The driver of a runtime with I/O: an Asio context, and our own descriptors below it.
-///
-/// Who sleeps, sleeps in `io_context::run_one`. Our descriptors are in an epoll set of their own,
-/// edge-triggered, each for its life; the set is one descriptor of Asio's reactor, edge-triggered as
-/// well. So no descriptor is armed again for a wait, and a request costs a read, a write, and a share
-/// of one sleep. Asio returns from `run_one` when a descriptor has an event, also if nobody waits for
-/// it (a test pins that); then the own set is asked what there is.
+/// The driver of a runtime with I/O: what tells registrations of events. Whoever sleeps in it sleeps
+/// in an Asio context.
 ///
 /// It is shared by the runtime and by each registered descriptor, and frees itself with the last.
-class reactor final : public magpie::detail::driver {
+class reactor : public magpie::detail::driver {
 public:
-    /// @throws std::system_error if there are no descriptors left
-    reactor();
-
-    static driver* make() { return new reactor; }
-
     /// The reactor of the runtime of the calling task, or of the one entered on this thread.
     /// @throws std::logic_error if there is none; std::system_error if it cannot be made
     static reactor& current(const char* what, std::source_location where);
@@ -43,40 +32,42 @@ public:
     /// Lets it go, without closing it. Nobody waits.
     void remove(registration& r) noexcept;
 
-    /// One more user of the reactor itself; release() ends it.
-    void retain() noexcept { users_.fetch_add(1, std::memory_order_relaxed); } // the caller knows one
+    /// Somebody is about to wait: for a reactor that does not tell of each event by itself.
+    /// @param what  bits of waits_for
+    virtual void before_wait(registration&, unsigned char) noexcept {}
+
+    /// One more user of the reactor itself; release() ends it. The caller knows one.
+    void retain() noexcept {
+        users_.fetch_add(1, std::memory_order_relaxed); // the caller's keeps it alive
+    }
+
+    /// The Asio context, for operations of Asio's own: from now on their handlers are run, too.
+    virtual boost::asio::io_context& context() noexcept = 0;
 
     // --- driver ---
 
-    void park(time_point deadline) noexcept override;
-    void poll() noexcept override;
-    void wake() noexcept override;
-    void shut_down() noexcept override;
-    void release() noexcept override;
+    void shut_down() noexcept final;
+    void release() noexcept final;
+
+protected:
+    /// @param tells_by_itself  of each event: before_wait is not called
+    explicit reactor(bool tells_by_itself) noexcept : tells_by_itself_(tells_by_itself) {}
+
+    /// Begins and ends the watching of a descriptor. `enter` gives an errno, or 0.
+    virtual int enter(registration& r) noexcept = 0;
+    virtual void leave(registration& r) noexcept = 0;
+
+    /// For the driver's turns, before it asks for events.
+    void begin_turn() noexcept { registrations_.reclaim(); }
 
 private:
-    ~reactor() override;
-
-    bool look() noexcept;
-    void arm(time_point deadline) noexcept;
-
-    boost::asio::io_context context_;
-    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
-    boost::asio::posix::stream_descriptor nested_; // owns set_
-    int set_ = -1;
-    int event_ = -1; // an eventfd that is never read: each write is an edge
-    int timer_ = -1; // a timerfd, never read either
-
-    // Who parks or polls, which is one thread at a time.
-    std::uint64_t tick_ = 0;
-    time_point armed_ = time_point::max(); // when the timer goes off; max: it does not
-    bool woken_ = false;                   // a poll has seen a wake: it is for the next park
-    bool several_ = false;                 // the last look found more than one event
-    bool more_ = false;                    // the set was not emptied: nobody sleeps on it
-
+    const bool tells_by_itself_;
     registration_pool registrations_;
     magpie::detail::atomic<bool> shut_down_{false};
     magpie::detail::atomic<std::size_t> users_{1}; // the runtime, and each registration
 };
+
+/// Which reactor the runtimes of this process get from now on: for tests of the portable one.
+void use_portable_reactor(bool on) noexcept;
 
 } // namespace magpie::io::detail

@@ -1,5 +1,7 @@
 #include "registration.hpp"
 
+#include "reactor.hpp"
+
 #include <magpie/io/error.hpp>
 
 #include <magpie/core/config.hpp>
@@ -37,14 +39,14 @@ bool registration::any(const look& l, unsigned char what) noexcept {
            (l.flags & shut_down) != 0;
 }
 
-void registration::open(reactor* r, int fd, bool writable) noexcept {
+void registration::open(reactor* r, int fd, bool writable, std::uint32_t flags) noexcept {
     reactor_ = r;
     fd_ = fd;
     references_.store(1, std::memory_order_relaxed); // the reactor's lists have handed it over
     extra_.store(0, std::memory_order_relaxed);
     // seq_cst: reactor::add then asks whether the reactor is shut down, which says so and then
     // writes here.
-    flags_.store(0, std::memory_order_seq_cst);
+    flags_.store(flags, std::memory_order_seq_cst);
     words_[reading].store(nothing, std::memory_order_seq_cst);
     words_[writing].store(writable ? 1 : nothing, std::memory_order_seq_cst);
 }
@@ -84,6 +86,8 @@ void registration::forget_extra(std::uint64_t seen, std::uint64_t bits) noexcept
 }
 
 bool registration::wait(io_operation& op) noexcept {
+    if ((flags_.load(std::memory_order_relaxed) & told) != 0) [[unlikely]] // does not change
+        reactor_->before_wait(*this, op.what_); // before the leaf is seen: after that it may be gone
     if (!one_direction(op.what_))
         return join_others(op);
     word seen = nothing;

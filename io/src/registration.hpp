@@ -31,6 +31,7 @@ public:
     static constexpr std::uint32_t write_closed = 2; // the peer will take no more
     static constexpr std::uint32_t urgent = 4;       // a short read does not mean that it is empty
     static constexpr std::uint32_t shut_down = 8;    // the runtime is gone: nothing waits any more
+    static constexpr std::uint32_t told = 16;        // the reactor has to be told of each wait
 
     static bool is_event(word w) noexcept { return (w & 1) != 0; }
     /// Whether one of the conditions that `what` names holds, or nothing will ever hold any more.
@@ -42,7 +43,8 @@ public:
 
     // --- its owner ---
 
-    void open(reactor* r, int fd, bool writable) noexcept;
+    /// @param flags  0 or `told`
+    void open(reactor* r, int fd, bool writable, std::uint32_t flags = 0) noexcept;
     int fd() const noexcept { return fd_; }
     reactor& where() const noexcept { return *reactor_; }
 

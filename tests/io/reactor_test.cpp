@@ -1,4 +1,5 @@
-#include <io/src/reactor.hpp>
+#include <io/src/epoll_reactor.hpp>
+#include <io/src/portable_reactor.hpp>
 
 #include <test/eventually.hpp>
 #include <test/io.hpp>
@@ -30,6 +31,8 @@ namespace {
 using namespace std::chrono_literals;
 using magpie::io::async_fd;
 using magpie::io::tcp_stream;
+using magpie::io::detail::epoll_reactor;
+using magpie::io::detail::portable_reactor;
 using magpie::io::detail::reactor;
 using magpie::io::detail::registration;
 using steady = std::chrono::steady_clock;
@@ -40,8 +43,9 @@ struct released {
     void operator()(reactor* r) const noexcept { r->release(); }
 };
 
-std::unique_ptr<reactor, released> make_reactor() {
-    return std::unique_ptr<reactor, released>(new reactor);
+template <class Reactor>
+std::unique_ptr<Reactor, released> make_reactor() {
+    return std::unique_ptr<Reactor, released>(new Reactor);
 }
 
 magpie::task<> wait_readable(async_fd& fd) { static_cast<void>(co_await fd.readable()); }
@@ -91,8 +95,9 @@ TEST_SUITE("io.reactor") {
         static_assert(alignof(registration) == 64);
     }
 
-    TEST_CASE("wake ends the park under way, or the next one") {
-        auto r = make_reactor();
+    TEST_CASE_TEMPLATE("wake ends the park under way, or the next one", TestType, epoll_reactor,
+                       portable_reactor) {
+        auto r = make_reactor<TestType>();
         r->wake();
         r->park(steady::time_point::max()); // returns
         r->wake();
@@ -103,8 +108,9 @@ TEST_SUITE("io.reactor") {
         waker.join();
     }
 
-    TEST_CASE("park ends at its deadline, and no deadline is lost for one that was set before") {
-        auto r = make_reactor();
+    TEST_CASE_TEMPLATE("park ends at its deadline, and no deadline is lost for one that was set before",
+                       TestType, epoll_reactor, portable_reactor) {
+        auto r = make_reactor<TestType>();
         const auto begin = steady::now();
         const auto far = begin + 24h;
         r->wake();
