@@ -1,7 +1,8 @@
 // Loads an echo server and prints what it has done: a closed loop, each connection sends again as soon
 // as it has been answered, and every answer is compared.
 //
-//     load [ADDRESS] [--connections C] [--size BYTES] [--pipeline P] [--seconds S] [--workers N] [--quiet]
+//     load [ADDRESS] [--connections C] [--size BYTES] [--pipeline P] [--seconds S] [--patience S]
+//          [--workers N] [--quiet]
 //
 // Try it: examples/echo in one terminal, load in another. Standard output gets two lines, a heading and
 // the figures (latencies in us); standard error the rate of each second, and what went wrong. It ends
@@ -26,6 +27,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -42,14 +44,13 @@ struct options {
     std::size_t size = 64;    // of a message, bytes
     std::size_t pipeline = 1; // messages that are sent before the first answer is awaited
     std::chrono::nanoseconds duration = 3s;
+    std::chrono::nanoseconds patience = 5s; // for connections to be made, and for answers after the end
     bool quiet = false;
 };
 
 // What may be under way on a connection: it fits into the socket buffers of both directions, so that a
 // server which waits for room to answer and a client which waits for room to ask never meet.
 constexpr std::size_t most_under_way = 65'536;
-
-constexpr auto patience = 5s; // for a connection to be made, and for answers after the end
 
 /// What one connection has done. Its task alone writes it.
 struct alignas(64) tally {
@@ -110,7 +111,7 @@ task<std::vector<io::tcp_stream>> connect(const options& o, report& r) {
     std::vector<magpie::join_handle<io::tcp_stream>> connecting;
     for (std::size_t i = 0; i < o.connections; ++i)
         connecting.push_back(magpie::spawn(one(o.server)));
-    const auto deadline = magpie::clock::now() + patience;
+    const auto deadline = magpie::clock::now() + o.patience;
     std::vector<io::tcp_stream> streams;
     for (auto& handle : connecting) {
         try {
@@ -153,7 +154,7 @@ task<report> measure(const options& o) {
     if (!o.quiet)
         progress = magpie::spawn(show_progress(tallies));
 
-    const auto deadline = magpie::clock::now() + o.duration + patience;
+    const auto deadline = magpie::clock::now() + o.duration + o.patience;
     for (std::size_t i = 0; i < driving.size(); ++i) {
         try {
             const bool ended = co_await magpie::timeout_at(deadline, driving[i]);
@@ -176,6 +177,10 @@ task<report> measure(const options& o) {
     co_return r;
 }
 
+std::chrono::nanoseconds nanoseconds_of(double seconds) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
+}
+
 void print(const options& o, const report& r) {
     using us = std::chrono::duration<double, std::micro>;
     const double seconds = std::chrono::duration<double>(o.duration).count();
@@ -192,6 +197,7 @@ int main(int argc, char** argv) try {
     options o;
     std::string server = o.server.to_string();
     double seconds = 3;
+    double patience = 5;
     std::size_t workers = 0;
     CLI::App app("Loads an echo server and prints requests/s and latencies.");
     app.add_option("address", server, "the server's")->capture_default_str();
@@ -204,7 +210,11 @@ int main(int argc, char** argv) try {
     app.add_option("-p,--pipeline", o.pipeline, "messages that are sent together, then all awaited")
         ->check(CLI::Range(std::size_t(1), most_under_way))
         ->capture_default_str();
-    app.add_option("-t,--seconds", seconds, "how long")
+    app.add_option("-t,--seconds", seconds, "how long, in seconds")
+        ->check(CLI::Range(0.001, 1e6))
+        ->capture_default_str();
+    app.add_option("--patience", patience,
+                   "seconds for the connections to be made, and for answers after the end")
         ->check(CLI::Range(0.001, 1e6))
         ->capture_default_str();
     app.add_option("-w,--workers", workers, "worker threads; default: a worker a processor")
@@ -212,8 +222,8 @@ int main(int argc, char** argv) try {
     app.add_flag("-q,--quiet", o.quiet, "no rate of each second");
     CLI11_PARSE(app, argc, argv);
     o.server = io::endpoint(server);
-    o.duration = std::chrono::duration_cast<std::chrono::nanoseconds>(
-        std::chrono::duration<double>(seconds));
+    o.duration = nanoseconds_of(seconds);
+    o.patience = nanoseconds_of(patience);
     if (o.size * o.pipeline > most_under_way) {
         std::cerr << "load: --size times --pipeline is at most " << most_under_way
                   << " bytes: more does not fit into the socket buffers\n";

@@ -15,9 +15,12 @@ PATIENCE = 60  # seconds; under a sanitizer, on a busy machine
 def main(name, program, load):
     server = subprocess.Popen([program, "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
     try:
-        use[name](address_of(server), load)
+        address = address_of(server)
+        idle = connect(address)
+        use[name](address, load)
         server.send_signal(signal.SIGINT)
         check(server.wait(PATIENCE) == 0, f"{name} ended with {server.returncode}")
+        check(idle.recv(1) == b"", "a connection was not closed in order")
     finally:
         server.kill()
         server.wait()
@@ -32,7 +35,6 @@ def address_of(server):
 
 
 def use_echo(address, load):
-    idle = connect(address)  # is closed when the server ends
     for arguments in (["--connections", "1"], ["--connections", "50", "--pipeline", "16", "--size", "100"],
                       ["--connections", "2", "--size", "65536"]):
         done = subprocess.run([load, address, "--seconds", "0.2", *arguments], stdout=subprocess.PIPE,
@@ -44,7 +46,6 @@ def use_echo(address, load):
     for arguments in ([address, "--size", "1000", "--pipeline", "1000"], ["nowhere"], ["127.0.0.1:0"]):
         done = subprocess.run([load, *arguments], capture_output=True, text=True, timeout=PATIENCE)
         check(done.returncode != 0 and done.stderr.startswith("load: "), f"load {arguments}: {done}")
-    idle.close()
 
 
 def use_http_hello(address, _):
