@@ -4,8 +4,6 @@
 //
 // Try it with: nc 127.0.0.1 7000, or under load with examples/load. Ctrl-C ends it.
 
-#include "ctrl_c.hpp"
-
 #include <magpie/magpie.hpp>
 
 #include <array>
@@ -47,9 +45,10 @@ magpie::task<> serve(io::tcp_listener listener) {
 
 magpie::task<> program(io::endpoint at) {
     auto listener = io::tcp_listener::bind(at);
+    auto stop = io::ctrl_c(); // listens from here on
     std::cout << "listening on " << listener.local_endpoint().to_string() << std::endl;
     magpie::spawn(serve(std::move(listener))).detach();
-    co_await example::ctrl_c();
+    co_await std::move(stop);
 } // the runtime goes, and drops the tasks that are left: each connection is closed
 
 int main(int argc, char** argv) try {

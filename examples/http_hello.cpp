@@ -6,8 +6,6 @@
 // Try it with: curl http://127.0.0.1:8080/, or under load with: wrk -c 50 http://127.0.0.1:8080/
 // Ctrl-C ends it.
 
-#include "ctrl_c.hpp"
-
 #include <magpie/magpie.hpp>
 
 #include <array>
@@ -99,9 +97,10 @@ magpie::task<> serve(io::tcp_listener listener) {
 
 magpie::task<> program(io::endpoint at) {
     auto listener = io::tcp_listener::bind(at);
+    auto stop = io::ctrl_c(); // listens from here on
     std::cout << "listening on " << listener.local_endpoint().to_string() << std::endl;
     magpie::spawn(serve(std::move(listener))).detach();
-    co_await example::ctrl_c();
+    co_await std::move(stop);
 }
 
 } // namespace
