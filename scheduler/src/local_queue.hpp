@@ -136,7 +136,8 @@ private:
     // (T) take -> push: the head (release) tells the worker that the slots have been read.
     static void prefetch(const strand* s) noexcept { // the strand, and the end of its cell
         __builtin_prefetch(s, 1);
-        __builtin_prefetch(reinterpret_cast<const char*>(s) + 64, 1);
+        // As a number: the slot may be empty, and null has no neighbours.
+        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(s) + 64), 1);
     }
     atomic<strand*>& slot(std::uint64_t index) noexcept { return slots_[index % Capacity]; }
 
