@@ -1,6 +1,7 @@
 #include <magpie/io/resolve.hpp>
 
 #include <magpie/io/detail/lookup.hpp>
+#include <magpie/io/error.hpp>
 
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/cell.hpp>
@@ -198,7 +199,7 @@ result<std::vector<endpoint>> resolve_operation::take_result() {
     cell_->mark_taken();
     auto& found = cell_->result();
     if (found.empty()) // the runtime's end came first
-        return {boost::system::in_place_error, errc::make_error_code(errc::operation_canceled)};
+        return {boost::system::in_place_error, make_error_code(io_error::runtime_gone)};
     auto addresses = found.take();
     if (addresses.has_value() && addresses->empty())
         return {boost::system::in_place_error, make_error_code(resolve_error::no_address)};

@@ -2,6 +2,8 @@
 
 #include "reactor.hpp"
 
+#include <magpie/io/error.hpp>
+
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -67,7 +69,7 @@ bool named_connect_operation::take_connection() {
     error_ = made.has_error() ? made.error() : boost::system::error_code();
     if (made.has_value())
         connection_ = std::move(*made);
-    return !error_ || error_ == errc::operation_canceled; // that one will not get better
+    return !error_ || error_ == io_error::runtime_gone; // with that one the others fail as well
 }
 
 tcp_stream named_connect_operation::await_resume() {

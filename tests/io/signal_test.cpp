@@ -320,7 +320,7 @@ TEST_SUITE("io.signal") {
         }
         test::run_on_one_thread([](signals& orphan) -> magpie::task<> {
             const auto error = co_await test::error_of(orphan.next());
-            CHECK(error == magpie::errc::operation_canceled);
+            CHECK(error == magpie::io::io_error::runtime_gone);
         }(*s));
     }
 

@@ -72,7 +72,7 @@ private:
 /// @param host     a name or an address
 /// @param port     a port; `service` is one as text, or a name as in /etc/services ("https")
 /// @throws std::system_error with a `resolve_error`, or one of the system's errors;
-///         operation_canceled on a runtime that is shut down. std::invalid_argument for a host that is
+///         `io_error::runtime_gone` on a runtime that is shut down. std::invalid_argument for a host that is
 ///         empty or has a zero byte in it, and for a service that is a number and no port
 /// @par Cancellation
 /// Cancel-safe. A lookup that has begun cannot be stopped: dropped, it ends by itself, and what it

@@ -69,7 +69,7 @@ public:
 
     /// Waits for the next signal, and gives its number.
     ///
-    /// @throws std::system_error operation_canceled when the runtime is shut down
+    /// @throws std::system_error `io_error::runtime_gone` when the runtime is shut down
     /// @par Cancellation
     /// Cancel-safe: a dropped call has taken no signal.
     next_signal_operation next() { return next_signal_operation(listener_.events(), listener_.slot()); }
