@@ -14,8 +14,8 @@
 namespace magpie::io::detail {
 
 /// The reactor that uses nothing but what Asio documents: one `async_wait` for each wait of a task.
-/// It costs a system call and an allocation more each time, and is there to tell mistakes of ours from
-/// those of `epoll_reactor`: the same tests run on both.
+/// It costs a system call and an allocation more each time, and learns nothing while nobody has to wait.
+/// It is there to tell mistakes of ours from those of `epoll_reactor`: the same tests run on both.
 class portable_reactor final : public reactor {
 public:
     portable_reactor();

@@ -208,6 +208,8 @@ TEST_SUITE("io.tcp_stream") {
             auto ready = co_await pair.here.readable();
             CHECK(ready.is_read_closed());
             CHECK_FALSE(ready.is_write_closed());
+            if (test::on_portable_reactor)
+                co_return;                            // it asks for nothing while nobody has to wait
             pair.here.shutdown(shutdown_side::write); // now both directions have ended
             do {
                 ready = co_await pair.here.ready(magpie::io::interest::readable |

@@ -4,11 +4,14 @@
 
 #include <magpie/magpie.hpp>
 
+#include <io/src/reactor.hpp>
+
 #include <doctest/doctest.h>
 
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <dirent.h>
 #include <fcntl.h>
 #include <span>
@@ -23,6 +26,14 @@
 // fails after half a minute.
 
 namespace test {
+
+/// Whether this run of the program is about the portable reactor: ctest runs each suite on both.
+inline const bool on_portable_reactor = [] {
+    const char* const which = std::getenv("MAGPIE_TEST_REACTOR");
+    const bool on = which != nullptr && std::string_view(which) == "portable";
+    magpie::io::detail::use_portable_reactor(on);
+    return on;
+}();
 
 inline magpie::task<> within_half_a_minute(magpie::task<> t) {
     const bool in_time = co_await magpie::timeout(std::chrono::seconds(30), std::move(t));
