@@ -61,8 +61,8 @@ private:
     void ended(std::size_t which, std::uint32_t event, const boost::system::error_code& error) {
         pollfd p{-1, POLLIN | POLLOUT | POLLPRI | POLLRDHUP, 0};
         {
-            // First the flag, then the event: who finds the flag set and does not start a wait puts
-            // its leaf where the event will find it, or finds the event.
+            // First the flag, then the event: who finds the flag set, and starts no wait, has put its
+            // leaf where the event will find it.
             const magpie::detail::lock_guard guard(lock_);
             started_[which] = false;
             if (left_ || error == asio::error::operation_aborted)
@@ -106,11 +106,13 @@ void portable_reactor::wake() noexcept {
 
 std::shared_ptr<portable_reactor::watch> portable_reactor::watch_of(registration& r) noexcept {
     const magpie::detail::lock_guard guard(lock_);
-    return watches_.at(&r);
+    const auto found = watches_.find(&r);
+    return found != watches_.end() ? found->second : nullptr;
 }
 
-void portable_reactor::before_wait(registration& r, unsigned char what) noexcept {
-    watch_of(r)->start(what);
+void portable_reactor::waited_for(registration& r, unsigned char what) noexcept {
+    if (const std::shared_ptr<watch> w = watch_of(r))
+        w->start(what);
 }
 
 int portable_reactor::enter(registration& r) noexcept {

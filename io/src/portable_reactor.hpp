@@ -23,7 +23,7 @@ public:
     void park(time_point deadline) noexcept override;
     void poll() noexcept override;
     void wake() noexcept override;
-    void before_wait(registration& r, unsigned char what) noexcept override;
+    void waited_for(registration& r, unsigned char what) noexcept override;
     boost::asio::io_context& context() noexcept override { return context_; }
 
 private:

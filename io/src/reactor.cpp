@@ -53,9 +53,4 @@ void reactor::shut_down() noexcept {
     registrations_.for_each([](registration& r) { r.fail(); });
 }
 
-void reactor::release() noexcept {
-    if (users_.fetch_sub(1, std::memory_order_acq_rel) == 1) // pairs with itself: the last one frees
-        delete this;
-}
-
 } // namespace magpie::io::detail

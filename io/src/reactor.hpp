@@ -32,9 +32,11 @@ public:
     /// Lets it go, without closing it. Nobody waits.
     void remove(registration& r) noexcept;
 
-    /// Somebody is about to wait: for a reactor that does not tell of each event by itself.
+    /// Somebody waits since a moment ago: for a reactor that does not tell of each event by itself.
+    /// @param r     may have been removed since then
     /// @param what  bits of waits_for
-    virtual void before_wait(registration&, unsigned char) noexcept {}
+    virtual void waited_for([[maybe_unused]] registration& r,
+                            [[maybe_unused]] unsigned char what) noexcept {}
 
     /// One more user of the reactor itself; release() ends it. The caller knows one.
     void retain() noexcept {
@@ -47,10 +49,14 @@ public:
     // --- driver ---
 
     void shut_down() noexcept final;
-    void release() noexcept final;
+    void release() noexcept final {
+        if (users_.fetch_sub(1, std::memory_order_acq_rel) ==
+            1) // pairs with itself: the last one frees
+            delete this;
+    }
 
 protected:
-    /// @param tells_by_itself  of each event: before_wait is not called
+    /// @param tells_by_itself  of each event: waited_for is not called
     explicit reactor(bool tells_by_itself) noexcept : tells_by_itself_(tells_by_itself) {}
 
     /// Begins and ends the watching of a descriptor. `enter` gives an errno, or 0.

@@ -86,8 +86,21 @@ void registration::forget_extra(std::uint64_t seen, std::uint64_t bits) noexcept
 }
 
 bool registration::wait(io_operation& op) noexcept {
-    if ((flags_.load(std::memory_order_relaxed) & told) != 0) [[unlikely]] // does not change
-        reactor_->before_wait(*this, op.what_); // before the leaf is seen: after that it may be gone
+    if ((flags_.load(std::memory_order_relaxed) & told) == 0) [[likely]] // that flag does not change
+        return enter(op);
+    // Behind the entry: an event before it may have been forgotten again. By then the operation may be
+    // gone, and the registration be another descriptor's; the reactor is kept.
+    const unsigned char what = op.what_;
+    reactor& r = *reactor_;
+    r.retain();
+    const bool waits = enter(op);
+    if (waits)
+        r.waited_for(*this, what);
+    r.release();
+    return waits;
+}
+
+bool registration::enter(io_operation& op) noexcept {
     if (!one_direction(op.what_))
         return join_others(op);
     word seen = nothing;

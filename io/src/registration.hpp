@@ -113,6 +113,7 @@ private:
         return is_event(w) ? nullptr : reinterpret_cast<io_operation*>(static_cast<std::uintptr_t>(w));
     }
 
+    bool enter(io_operation& op) noexcept;
     bool join_others(io_operation& op) noexcept;
     void wake_others(unsigned char what) noexcept;
     void set_word(std::size_t direction, std::uint64_t tick) noexcept;

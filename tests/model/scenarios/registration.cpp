@@ -146,7 +146,7 @@ scenario read("registration.read", [] {
 mistake forgets_blindly(read, "a read forgets an event that came after its look",
                         {"registration::forget", "compare_exchange", how::unconditional});
 mistake waits_blindly(read, "a waiter overwrites an event",
-                      {"registration::wait", "compare_exchange", how::unconditional});
+                      {"registration::enter", "compare_exchange", how::unconditional});
 mistake set_in_two(read, "an event is a load and a store",
                    {"registration::set_word", "exchange", how::in_two});
 
