@@ -47,7 +47,7 @@ private:
     std::uint64_t tick_ = 0;
     time_point armed_ = time_point::max(); // when the timer goes off; max: it does not
     bool woken_ = false;                   // a poll has seen a wake: it is for the next park
-    bool several_ = false; // the last look found more than one event
+    bool several_ = false;                 // the last look found more than one event
     bool more_ = false;                    // the set was not emptied: nobody sleeps on it
 };
 
