@@ -6,9 +6,11 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace magpie::io {
 
@@ -46,12 +48,19 @@ next_signal_operation::~next_signal_operation() {
         slot_->give_back(taken_); // nobody was told
 }
 
-detail::attempt next_signal_operation::perform(int) noexcept {
-    taken_ = slot_->take();
-    if (taken_ == 0)
-        return detail::attempt::would_block;
-    result_ = taken_;
-    return detail::attempt::done; // others may have come: the next one looks
+detail::attempt next_signal_operation::perform(int fd) noexcept {
+    for (;;) {
+        taken_ = slot_->take();
+        if (taken_ != 0) {
+            result_ = taken_;
+            return detail::attempt::done; // others may have come: the next one looks
+        }
+        // A signal tells of itself before it writes. So what comes after this look is either found by
+        // the next one, or has still to write.
+        std::uint64_t writes = 0;
+        if (::read(fd, &writes, sizeof writes) < 0)
+            return detail::attempt::would_block;
+    }
 }
 
 int next_signal_operation::await_resume() {

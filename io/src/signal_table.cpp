@@ -118,7 +118,6 @@ void signal_slot::deliver(int signal) noexcept {
 
 void signal_slot::tell(std::uint64_t b) noexcept {
     pending_.fetch_or(b, std::memory_order_release); // pairs with take()
-    // Nobody reads it: each write is an edge for the reactor, and the count takes 2^64 of them.
     const std::uint64_t one = 1;
     static_cast<void>(!::write(eventfd_, &one, sizeof one)); // I2
 }

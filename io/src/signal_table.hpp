@@ -37,8 +37,8 @@ private:
     // I1. While `inside_` is not 0 and `wanted_` was found not to be 0 afterwards, the slot is open and
     //     `eventfd_` belongs to its listener: close() takes `wanted_` back and then waits for
     //     `inside_` to be 0. Each writes one and then reads the other, seq_cst: one sees the other.
-    // I2. A bit is set before the eventfd is written. Whoever finds no bit after an event has therefore
-    //     another event before it when a bit is set later.
+    // I2. A bit is set before the eventfd is written. Whoever has emptied that and then finds no bit has
+    //     a write before it, and so an event, when one is set later.
     magpie::detail::atomic<std::uint64_t> wanted_{0};
     magpie::detail::atomic<std::uint64_t> pending_{0};
     magpie::detail::atomic<std::uint32_t> inside_{0};
