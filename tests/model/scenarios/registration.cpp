@@ -206,7 +206,7 @@ mistake no_recheck(others, "who joins the others does not look again",
 mistake not_asked(others, "an event does not look for others",
                   {"registration::dispatch", "load", how::outdated});
 
-scenario dropped_other("registration.dropped_other", [] {
+scenario dropped_other("registration.dropped_other", {.preemptions = 3, .full = 4}, [] {
     executor ex;
     stream s;
     int passed = 0;
@@ -225,7 +225,7 @@ mistake stays_in(dropped_other, "a drop says quiet and leaves the leaf in the li
 
 // --- a reader is dropped ---
 
-scenario drop("registration.drop", [] {
+scenario drop("registration.drop", {.preemptions = 3, .full = 4}, [] {
     executor ex;
     stream s;
     unsigned got = 0;
@@ -245,7 +245,7 @@ mistake withdraws_blindly(drop, "a drop says quiet though the event has the leaf
 
 // --- the runtime ends ---
 
-scenario shutdown("registration.shutdown", [] {
+scenario shutdown("registration.shutdown", {.preemptions = 3, .full = 4}, [] {
     executor ex;
     stream s;
     unsigned got = 0;

@@ -3,6 +3,8 @@
 
 #include "scheduler.hpp"
 
+#include <scheduler/src/futex_driver.hpp>
+
 #include <memory>
 #include <source_location>
 #include <utility>
@@ -111,5 +113,45 @@ mistake old_word(two, "who spawns sees an old idle word",
                  {"idle_set::wake_one", "load", how::outdated});
 mistake driver_unseen(two, "a notification does not see where the worker sleeps",
                       {"parker::announce", "compare_exchange", how::left_out});
+
+// --- an I/O driver takes the futex's place, against a worker that lies down and who wakes it ---
+
+/// A driver that does not hear its first wake, which is the one of who installs it.
+class deaf_at_first final : public magpie::detail::driver {
+public:
+    void park(time_point deadline) noexcept override { inner_.park(deadline); }
+    void poll() noexcept override {}
+    void wake() noexcept override {
+        if (std::exchange(heard_, true))
+            inner_.wake();
+    }
+
+private:
+    magpie::detail::futex_driver inner_;
+    bool heard_ = false;
+};
+
+template <class Driver>
+void install_and_spawn() {
+    const auto core = make_core(1);
+    int ran = 0;
+    magpie::join_handle<> handle;
+    thread("worker", [&] { core->workers[0]->run(); });
+    thread("spawner", [&] {
+        handle = spawn(*core, count(ran));
+        magpie_model::step_when([&] { return ran == 1; }, "wait for the task", nullptr);
+        core->close();
+    });
+    thread("installer",
+           [&] { core->install_driver([]() -> magpie::detail::driver* { return new Driver; }); });
+    run();
+    check(handle.is_finished() && core->stopped(), "all have ended");
+}
+
+scenario driver_comes("runtime.driver_comes", {.preemptions = 2, .full = 3, .which = timeouts::none},
+                      &install_and_spawn<magpie::detail::futex_driver>);
+
+mistake wakes_old_only(driver_comes, "who installs a driver wakes only the one before",
+                       &install_and_spawn<deaf_at_first>);
 
 } // namespace
