@@ -2,59 +2,112 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/strand.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
 
 namespace magpie::detail {
 
 /// The queue that all workers share: what comes from outside, and what a ring had no room for.
 /// First in first out, a lock, any number of strands.
+///
+/// It keeps their addresses, in pieces of a kibibyte: who takes a share looks at none of the strands
+/// while it has the lock. Linked to each other they would have to be fetched one after the other from
+/// where they were made, with all who push waiting. (Without memory for a piece the program ends.)
 class injector {
 public:
     injector() noexcept = default;
     injector(const injector&) = delete;
     injector& operator=(const injector&) = delete;
+    ~injector() {
+        free_pieces(first_);
+        free_pieces(spare_);
+    }
 
     void push(strand& s) noexcept { push(s, s, 1); }
 
     /// Appends a chain linked by queue_next.
     void push(strand& first, strand& last, std::size_t n) noexcept {
-        last.queue_next = nullptr;
         const lock_guard guard(lock_);
-        (last_ != nullptr ? last_->queue_next : first_) = &first;
-        last_ = &last;
+        for (strand* s = &first;; s = s->queue_next) {
+            if (last_ == nullptr || last_->end == piece::capacity)
+                add_piece();
+            last_->strands[last_->end++] = s;
+            if (s == &last)
+                break;
+        }
         // seq_cst: the pusher reads the idle word next; who goes to sleep writes that and then
         // reads this. If both read old values, work is stranded.
         size_.fetch_add(n, std::memory_order_seq_cst);
     }
 
-    /// Takes at most `most` (1 or more); gives the first of them, the others linked behind it by queue_next.
+    /// Takes at most `most` (1 or more; never more than 128); gives the first of them, the others linked
+    /// behind it by queue_next.
     strand* pop(std::size_t most, std::size_t& taken) noexcept {
         MAGPIE_ASSERT(most > 0);
         taken = 0;
         if (size() == 0)
             return nullptr;
-        const lock_guard guard(lock_);
-        strand* const first = first_;
-        strand* last = nullptr;
-        for (; taken < most && first_ != nullptr; ++taken)
-            last = first_, first_ = first_->queue_next;
-        if (first_ == nullptr)
-            last_ = nullptr;
-        if (last != nullptr)
-            last->queue_next = nullptr;
-        size_.fetch_sub(taken, std::memory_order_relaxed); // under the lock; readers want a hint
-        return first;
+        std::array<strand*, 128> out;
+        piece* emptied = nullptr;
+        {
+            const lock_guard guard(lock_);
+            while (first_ != nullptr && taken < std::min(most, out.size())) {
+                piece& p = *first_;
+                while (p.begin < p.end && taken < std::min(most, out.size()))
+                    out[taken++] = p.strands[p.begin++];
+                if (p.begin < p.end)
+                    break;
+                first_ = p.next;
+                if (first_ == nullptr)
+                    last_ = nullptr;
+                p.next = std::exchange(spare_ == nullptr ? spare_ : emptied, &p);
+            }
+            size_.fetch_sub(taken, std::memory_order_relaxed); // under the lock; readers want a hint
+        }
+        free_pieces(emptied);
+        if (taken == 0)
+            return nullptr;
+        for (std::size_t i = 0; i + 1 < taken; ++i)
+            out[i]->queue_next = out[i + 1];
+        out[taken - 1]->queue_next = nullptr;
+        return out[0];
     }
 
     /// How many are queued.
     std::size_t size() const noexcept { return size_.load(std::memory_order_seq_cst); } // see push
 
 private:
-    mutex lock_;
-    strand* first_ = nullptr;
-    strand* last_ = nullptr;
+    struct piece {
+        static constexpr std::uint32_t capacity = 126;
+        piece* next = nullptr;
+        std::uint32_t begin = 0;
+        std::uint32_t end = 0;
+        std::array<strand*, capacity> strands; // [begin, end) are queued
+    };
+    static_assert(sizeof(piece) <= 1024, "the frame allocator recycles blocks up to a kibibyte");
+
+    void add_piece() noexcept {
+        piece* p = std::exchange(spare_, nullptr);
+        p = ::new (p != nullptr ? static_cast<void*>(p) : allocate_frame(sizeof(piece))) piece;
+        (last_ != nullptr ? last_->next : first_) = p;
+        last_ = p;
+    }
+    static void free_pieces(piece* p) noexcept {
+        while (p != nullptr)
+            deallocate_frame(std::exchange(p, p->next), sizeof(piece));
+    }
+
+    alignas(64) mutex lock_;
+    piece* first_ = nullptr; // guarded by lock_, as the next two
+    piece* last_ = nullptr;
+    piece* spare_ = nullptr;      // at most one
     atomic<std::size_t> size_{0}; // written under lock_
 };
 

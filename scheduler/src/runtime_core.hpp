@@ -134,19 +134,20 @@ private:
     std::uint64_t id_base_;
     mutex watching_; // who looks after the others
 
-    atomic<std::uint64_t> blocking_ids_{0};
-    atomic<std::uint64_t> external_spawned_{0};
-    atomic<std::uint64_t> external_ended_{0};
-    atomic<std::uint64_t> remote_schedules_{0};
     std::shared_ptr<sink> sink_;
-
-    // R31: threads that are no workers and are between taking a strand and having notified.
-    atomic<std::size_t> visitors_{0};
     atomic<bool> closing_{false};
     atomic<bool> stopped_{false};
 
+    // What other threads write each time, apart from what the workers read each turn.
+    alignas(64) atomic<std::uint64_t> blocking_ids_{0};
+    atomic<std::uint64_t> external_spawned_{0};
+    atomic<std::uint64_t> external_ended_{0};
+    atomic<std::uint64_t> remote_schedules_{0};
+    // R31: threads that are no workers and are between taking a strand and having notified.
+    atomic<std::size_t> visitors_{0};
+
     // A current_thread runtime whose tasks could not all end: see leftovers, whose lock guards both.
-    std::shared_ptr<runtime_core> itself_;
+    alignas(64) std::shared_ptr<runtime_core> itself_;
     runtime_core* next_leftover_ = nullptr;
 
     mutable mutex clock_lock_;

@@ -70,4 +70,28 @@ TEST_SUITE("scheduler.injector") {
         q.push(*first, *first->queue_next, 2);
         CHECK(pop(q, 100) == list{2, 3, 0, 1});
     }
+
+    TEST_CASE(
+        "RT-SCHED-32 any number of strands, in order, whatever the shares in which they are taken") {
+        constexpr std::size_t n = 1000;
+        for (const std::size_t share : {std::size_t{1}, std::size_t{7}, std::size_t{126}, n}) {
+            bare_strands s(n);
+            injector q;
+            std::size_t in = 0;
+            list out;
+            while (out.size() < n) {
+                for (std::size_t k = 0; k < 2 * share && in < n; ++k)
+                    q.push(s[in++]);
+                const list some = pop(q, share);
+                REQUIRE(!some.empty());
+                CHECK(some.size() <= share);
+                out.insert(out.end(), some.begin(), some.end());
+                CHECK(q.size() == in - out.size());
+            }
+            bool in_order = true;
+            for (std::size_t i = 0; i < n; ++i)
+                in_order = in_order && out[i] == i;
+            CHECK(in_order);
+        }
+    }
 }
