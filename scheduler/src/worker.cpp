@@ -25,7 +25,8 @@ namespace {
 constexpr std::uint32_t recent_limit = 16;       // how often in a row the newest goes before the queue
 constexpr std::uint32_t nested_limit = 256;      // turns inside one turn ...
 constexpr std::uint32_t nested_depth_limit = 64; // ... and inside each other: they use stack
-constexpr auto nap = 50us;                       // of a thief whose last steal did not pay
+constexpr auto nap = 50us;                       // of a thief whose last steal did not pay ...
+constexpr auto steal_memory = 10ms;              // ... which it knows for so long
 constexpr std::int64_t worth_waking = 50'000;    // nanoseconds of work that wait
 constexpr auto watch_interval = 1ms;             // how often one looks while others run
 constexpr auto trim_after = 1s;
@@ -205,12 +206,17 @@ strand* worker::search() noexcept {
     return share_from_injector();
 }
 
-/// Whether what was stolen last kept this worker busy for as long as it cost to move.
+/// Whether what was stolen last kept this worker busy for as long as it cost to move. Also true when
+/// that was long ago.
 bool worker::last_steal_paid() noexcept {
-    if (const std::uint64_t n = std::exchange(stolen_last_, 0); n > 0) {
-        const auto busy = futex::time_point::clock::now() - stole_at_;
-        steal_most_ = busy < n * core_.options.move_cost ? 1 : ring_.capacity;
-    }
+    const std::uint64_t n = std::exchange(stolen_last_, 0);
+    if (n == 0 && steal_most_ > 1)
+        return true;
+    const auto since = futex::time_point::clock::now() - stole_at_;
+    if (since >= steal_memory || (n > 0 && since >= n * core_.options.move_cost))
+        steal_most_ = ring_.capacity;
+    else if (n > 0)
+        steal_most_ = 1;
     return steal_most_ > 1;
 }
 
@@ -260,7 +266,8 @@ void worker::found_work() noexcept {
 // with a batch of events is like what came before it: if this worker will be through with it soon, it
 // wants none. (Should it be wrong, the one on the watch helps within a millisecond.)
 bool worker::wants_help() const noexcept {
-    return static_cast<std::int64_t>(ring_.size() + recent_.size()) * usual_turn_ >= worth_waking;
+    return static_cast<std::int64_t>(ring_.size() + recent_.size()) * usual_turn_ >= worth_waking &&
+           has_queued();
 }
 
 void worker::execute(strand& s) noexcept {
