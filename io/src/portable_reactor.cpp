@@ -3,6 +3,7 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/system/system_error.hpp>
 
 #include <array>
 #include <cerrno>
@@ -128,6 +129,8 @@ int portable_reactor::enter(registration& r) noexcept {
         return 0;
     } catch (const std::bad_alloc&) {
         return ENOMEM;
+    } catch (const boost::system::system_error& e) {
+        return e.code().value(); // the first descriptor makes Asio's own set
     }
 }
 
