@@ -17,9 +17,12 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <span>
 #include <string>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -98,6 +101,21 @@ TEST_SUITE("io.errors") {
         });
     }
 
+    TEST_CASE("reset x read_exact that has a part: connection_reset") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
+                std::array<std::byte, 64> buffer;
+                co_return co_await error_of(s.read_exact(buffer));
+            }(pair.here));
+            co_await pair.there.write_all(bytes("a part"));
+            co_await test::settle();
+            reset(pair.there);
+            const auto error = co_await reader;
+            CHECK(error == magpie::errc::connection_reset);
+        });
+    }
+
     TEST_CASE("reset x write that waits: connection_reset or broken_pipe, and no signal") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
@@ -172,6 +190,48 @@ TEST_SUITE("io.errors") {
         });
     }
 
+    TEST_CASE("close x read, read_exact: what it has sent, then 0 and unexpected_end") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            co_await pair.there.write_all(bytes("abc"));
+            pair.there = tcp_stream();
+            const std::string text = co_await test::read_text(pair.here, 3);
+            CHECK(text == "abc");
+            const std::size_t end = co_await read_some(pair.here);
+            CHECK(end == 0);
+            std::array<std::byte, 1> one;
+            const auto error = co_await error_of(pair.here.read_exact(one));
+            CHECK(error == magpie::io::io_error::unexpected_end);
+        });
+    }
+
+    TEST_CASE("half close x read_exact that waits: unexpected_end") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<boost::system::error_code> {
+                std::array<std::byte, 64> buffer;
+                co_return co_await error_of(s.read_exact(buffer));
+            }(pair.here));
+            co_await test::settle();
+            pair.there.shutdown(shutdown_side::write);
+            const auto error = co_await reader;
+            CHECK(error == magpie::io::io_error::unexpected_end);
+        });
+    }
+
+    TEST_CASE("close with data unread x write: connection_reset or broken_pipe") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto writer = magpie::spawn(write_on(pair.here)); // it waits: nobody reads
+            co_await test::settle();
+            pair.there = tcp_stream();
+            const auto error = co_await writer;
+            CHECK(is_broken(error));
+            const auto again = co_await error_of(pair.here.write(bytes("x")));
+            CHECK(again == magpie::errc::broken_pipe);
+        });
+    }
+
     TEST_CASE("close with data unread x read: connection_reset") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
@@ -214,6 +274,51 @@ TEST_SUITE("io.errors") {
             pair.here.set_user_timeout(50ms);
             const auto error = co_await write_on(pair.here);
             CHECK(error == magpie::errc::timed_out);
+        });
+    }
+
+    TEST_CASE("peer that never reads x read that waits, with a user timeout: timed_out") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            pair.here.set_user_timeout(50ms);
+            const std::string much(1 << 16, 'x');
+            while (pair.here.try_write(bytes(much))) {}
+            std::array<std::byte, 64> buffer;
+            const auto error = co_await error_of(pair.here.read(buffer));
+            CHECK(error == magpie::errc::timed_out);
+            const std::size_t after = co_await read_some(pair.here); // it is told once
+            CHECK(after == 0);
+        });
+    }
+
+    TEST_CASE("peer that is silent x read_exact: waits; dropped, what it has read is lost") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            std::array<std::byte, 8> buffer;
+            co_await pair.there.write_all(bytes("abc"));
+            static_cast<void>(co_await pair.here.readable());
+            const bool done = co_await magpie::timeout(1ms, pair.here.read_exact(buffer));
+            CHECK_FALSE(done);
+            co_await pair.there.write_all(bytes("def"));
+            const std::string text = co_await test::read_text(pair.here, 3);
+            CHECK(text == "def");
+        });
+    }
+
+    TEST_CASE("peer that never reads x write: waits; dropped, it has written nothing") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            const std::string much(1 << 16, 'x');
+            std::size_t taken = 0;
+            for (;;) {
+                const auto n = co_await magpie::timeout(20ms, pair.here.write(bytes(much)));
+                if (!n)
+                    break;
+                taken += *n;
+            }
+            pair.here.shutdown(shutdown_side::write);
+            const std::string all = co_await test::read_all(pair.there);
+            CHECK(all.size() == taken);
         });
     }
 
@@ -358,6 +463,27 @@ TEST_SUITE("io.errors") {
         }());
     }
 
+    TEST_CASE("no answer x connect: waits, until the system gives up; then timed_out") {
+        test::run_on_one_thread([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0),
+                                               magpie::io::listen_options().backlog(1));
+            std::vector<tcp_stream> taken;
+            for (;;) { // until the queue is full, and the kernel answers no more
+                magpie::io::tcp_socket socket(magpie::io::ip_version::v4);
+                const int most = 300; // milliseconds, and not minutes
+                CHECK(::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &most,
+                                   sizeof most) == 0);
+                auto s = co_await magpie::as_result(
+                    std::move(socket).connect(listener.local_endpoint()));
+                if (s.has_error()) {
+                    CHECK(s.error() == magpie::errc::timed_out);
+                    break;
+                }
+                taken.push_back(std::move(*s));
+            }
+        }());
+    }
+
     // --- other tasks ---
 
     TEST_CASE("abort x each operation that waits: dropped, and the stream goes on") {
@@ -396,39 +522,65 @@ TEST_SUITE("io.errors") {
     }
 
     TEST_CASE("destroyed by another task x operation that waits: the program ends, with a sentence") {
-        CHECK_FALSE(test::survives([] {
-            test::run_on_one_thread([]() -> magpie::task<> {
-                auto pair = co_await connected();
-                auto reader = magpie::spawn(read_some(pair.here));
-                co_await test::settle();
-                pair.here = tcp_stream();
-                static_cast<void>(co_await magpie::as_result(reader));
-            }());
-            return true;
+        const auto destroyed_under = [](auto operation) {
+            return test::survives([operation] {
+                test::run_on_one_thread([](auto op) -> magpie::task<> {
+                    auto pair = co_await connected();
+                    auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+                    auto waits = magpie::spawn(op(pair.here, listener));
+                    co_await test::settle();
+                    pair.here = tcp_stream();
+                    listener = tcp_listener();
+                    static_cast<void>(co_await magpie::as_result(waits));
+                }(operation));
+                return true;
+            });
+        };
+        CHECK_FALSE(destroyed_under([](tcp_stream& s, tcp_listener&) -> magpie::task<> {
+            static_cast<void>(co_await read_some(s));
         }));
+        CHECK_FALSE(destroyed_under([](tcp_stream& s, tcp_listener&) -> magpie::task<> {
+            static_cast<void>(co_await write_on(s));
+        }));
+        CHECK_FALSE(destroyed_under([](tcp_stream&, tcp_listener& l) -> magpie::task<> {
+            static_cast<void>(co_await magpie::as_result(l.accept()));
+        }));
+        CHECK(destroyed_under([](tcp_stream&, tcp_listener&) -> magpie::task<> { co_return; }));
     }
 
-    TEST_CASE("two writers x write: what each call has taken arrives once") {
+    TEST_CASE("two writers x write: what each call has taken arrives once, and together") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
-            const auto send = [](tcp_stream& s, char c) -> magpie::task<std::size_t> {
+            const auto send = [](tcp_stream& s, char c) -> magpie::task<std::vector<std::size_t>> {
                 const std::string block(1000, c);
-                std::size_t all = 0;
-                for (int i = 0; i < 2000; ++i)
-                    all += co_await s.write(bytes(block));
-                co_return all;
+                std::vector<std::size_t> calls;
+                for (int i = 0; i < 2000; ++i) {
+                    const std::size_t n = co_await s.write(bytes(block));
+                    calls.push_back(n);
+                }
+                co_return calls;
             };
             auto a = magpie::spawn(send(pair.here, 'a'));
             auto b = magpie::spawn(send(pair.here, 'b'));
             auto reader = magpie::spawn([](tcp_stream s) -> magpie::task<std::string> {
                 co_return co_await test::read_all(s);
             }(std::move(pair.there)));
-            const std::size_t of_a = co_await a;
-            const std::size_t of_b = co_await b;
+            const std::vector<std::size_t> of_a = co_await a;
+            const std::vector<std::size_t> of_b = co_await b;
             pair.here.shutdown(shutdown_side::write);
             const std::string all = co_await reader;
-            CHECK(std::count(all.begin(), all.end(), 'a') == static_cast<std::ptrdiff_t>(of_a));
-            CHECK(std::count(all.begin(), all.end(), 'b') == static_cast<std::ptrdiff_t>(of_b));
+            std::size_t at = 0;
+            std::array<std::size_t, 2> next{};
+            std::size_t torn = 0;
+            while (at < all.size()) {
+                const auto& calls = all[at] == 'a' ? of_a : of_b;
+                std::size_t& call = next[all[at] == 'a' ? 0 : 1];
+                const std::size_t n = call < calls.size() ? calls[call++] : all.size();
+                torn += all.compare(at, n, std::string(n, all[at])) == 0 ? 0U : 1U;
+                at += n;
+            }
+            CHECK(torn == 0);
+            CHECK(next == std::array{of_a.size(), of_b.size()});
         });
     }
 
