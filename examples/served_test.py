@@ -3,11 +3,13 @@
     served_test.py NAME PROGRAM LOAD
 """
 
+import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 PATIENCE = 60  # seconds; under a sanitizer, on a busy machine
 
@@ -24,6 +26,7 @@ def main(name, program, load):
     finally:
         server.kill()
         server.wait()
+    lacks_descriptors(name, program)
     refuses_nonsense(program)
 
 
@@ -64,6 +67,32 @@ def use_http_hello(address, _):
             got += more
         check(got == answer * count, f"{pieces} got {got!r}")
     client.close()
+
+
+def lacks_descriptors(name, program):
+    """More clients than it has descriptors for: it says so now and then, and serves them later."""
+    begun = time.monotonic()
+    server = subprocess.Popen([program, "127.0.0.1:0", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)))
+    try:
+        address = address_of(server)
+        clients = [connect(address) for _ in range(64)]
+        check(select.select([server.stderr], [], [], PATIENCE)[0], "the server does not say what it lacks")
+        line = server.stderr.readline()
+        check(line.startswith(f"{name}: accept: "), f"the server says {line!r}")
+        last = clients.pop()
+        for client in clients:
+            client.close()
+        last.sendall(b"\r\n\r\n")
+        check(last.recv(1) != b"", "who has waited for a descriptor is not served")
+        server.send_signal(signal.SIGINT)
+        _, complaints = server.communicate(timeout=PATIENCE)
+        check(server.returncode == 0, f"{name} ended with {server.returncode}")
+        most = 2 + (time.monotonic() - begun) / 0.1
+        check(complaints.count("\n") < most, f"{name} does not wait before it tries again")
+    finally:
+        server.kill()
+        server.wait()
 
 
 def refuses_nonsense(program):
