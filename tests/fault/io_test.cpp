@@ -221,7 +221,6 @@ TEST_SUITE("fault.io") {
             std::array<std::span<const std::byte>, 2> out{bytes("a"), bytes("b")};
             std::array<std::span<std::byte>, 2> in{std::span(two).first(1), std::span(two).last(1)};
             for (int how = 0; how < 3; ++how) {
-                CAPTURE(how);
                 {
                     const failing often(system_call::send, EINTR, storm);
                     if (how == 0) {
