@@ -37,6 +37,7 @@ REQUIRED = [
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),
+    *_ids("SC-TOKEN", range(1, 13)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

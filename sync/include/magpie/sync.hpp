@@ -2,4 +2,5 @@
 
 // Everything of magpie::sync.
 
+#include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/event.hpp>

@@ -1,0 +1,324 @@
+#pragma once
+
+#include <magpie/core/detail/composite.hpp>
+#include <magpie/core/error.hpp>
+#include <magpie/core/operation.hpp>
+#include <magpie/core/timeout.hpp>
+#include <magpie/sync/detail/cancellation_node.hpp>
+#include <magpie/sync/detail/wait_list.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <type_traits>
+#include <utility>
+
+namespace magpie::sync {
+
+class cancellation_guard;
+template <class Body>
+class until_cancelled_operation;
+
+/// Says to any number of tasks that they should stop; they ask, or wait to be told.
+///
+/// Copies are the same token: cancelling one cancels all. A child token is cancelled with its parent,
+/// also if the tokens between them are gone, and can be cancelled alone. Cancelling is final.
+/// What was written before `cancel()` is visible to who sees `is_cancelled()` or passes
+/// `cancelled()`.
+///
+/// To stop a task whatever it waits for, abort it; a token is for stopping in good order.
+///
+/// @par Thread safety
+/// Distinct objects: safe, also those of one tree. Shared objects: const members are safe, and
+/// that is all but assignment and destruction.
+/// @par Complexity
+/// To copy: one read-modify-write. To make or to drop a child: O(1), under a lock of its tree.
+///
+/// @par Example
+/// @code
+/// magpie::task<> serve(magpie::cancellation_token stop) {
+///     while (!stop.is_cancelled()) {
+///         std::optional<request> r = co_await stop.run_until_cancelled(next_request());
+///         if (r)
+///             co_await answer(*r); // is finished, though the token be cancelled meanwhile
+///     }
+/// }
+/// @endcode
+class cancellation_token {
+public:
+    class [[nodiscard("co_await it")]] cancelled_operation;
+
+    /// A new token without a parent. @throws std::bad_alloc
+    cancellation_token();
+
+    cancellation_token(const cancellation_token& other) noexcept : node_(other.node_) {
+        if (node_ != nullptr)
+            node_->retain();
+    }
+    /// What is moved from can only be assigned to and destroyed: else it throws std::logic_error.
+    cancellation_token(cancellation_token&& other) noexcept
+        : node_(std::exchange(other.node_, nullptr)) {}
+    cancellation_token& operator=(cancellation_token other) noexcept {
+        std::swap(node_, other.node_);
+        return *this;
+    }
+    ~cancellation_token() {
+        if (node_ != nullptr)
+            node_->release();
+    }
+
+    /// A token that is cancelled with this one; at once if this one is already.
+    /// @throws std::bad_alloc
+    [[nodiscard]] cancellation_token child_token() const;
+
+    /// Cancels this token and all below it, and wakes who waits for one of them. Idempotent. When it
+    /// returns, `is_cancelled()` is true for all of them. Runs no user code; not for signal handlers.
+    ///
+    /// @par Complexity
+    /// O(tokens below it and their waiters), without recursion; the tree is locked meanwhile.
+    void cancel() const { node().cancel(); }
+
+    /// Whether it was cancelled, or one above it. One load.
+    bool is_cancelled() const { return node().is_cancelled(); }
+
+    /// Waits until the token is cancelled; does not suspend if it is. Holds a copy of the token.
+    ///
+    /// @par Cancellation
+    /// Cancel-safe.
+    /// @par Complexity
+    /// O(1), also to drop it; no allocation.
+    cancelled_operation cancelled() const;
+
+    /// Awaits `awaitable` until the token is cancelled: gives a `std::optional` of its value (`bool`
+    /// for void), empty if the token came first. Then the awaitable was dropped, before this
+    /// returns; with a token that is cancelled already it is not even started.
+    /// `as_result(token.run_until_cancelled(...))` gives `errc::operation_canceled` instead.
+    ///
+    /// @throws what the awaitable throws
+    /// @par Cancellation
+    /// As safe as the awaitable. It takes operations that lose something when they are dropped,
+    /// for what it drops is not continued.
+    /// @par Complexity
+    /// O(1) beside the awaitable; no allocation. One that is ready never enters the token's list.
+    template <class Awaitable>
+    auto run_until_cancelled(Awaitable&& awaitable) const;
+
+    /// A guard that cancels this token when it is destroyed.
+    cancellation_guard drop_guard() const;
+
+    /// Whether they are copies of each other.
+    friend bool operator==(const cancellation_token&, const cancellation_token&) noexcept = default;
+
+private:
+    friend struct std::hash<cancellation_token>;
+
+    explicit cancellation_token(detail::cancellation_node* n) noexcept : node_(n) {}
+
+    detail::cancellation_node& node() const {
+        if (node_ == nullptr) [[unlikely]]
+            throw_moved();
+        return *node_;
+    }
+    [[noreturn]] static void throw_moved();
+
+    detail::cancellation_node* node_;
+};
+
+/// The wait for a token's end. @see cancellation_token::cancelled
+class cancellation_token::cancelled_operation : public operation<cancelled_operation>,
+                                                private detail::wait_node {
+public:
+    static constexpr cancel_safety safety = cancel_safety::safe;
+
+    explicit cancelled_operation(cancellation_token t) noexcept : token_(std::move(t)) {}
+    cancelled_operation(cancelled_operation&& other) noexcept
+        : operation<cancelled_operation>(std::move(other)), wait_node(),
+          token_(std::move(other.token_)) {}
+
+    bool try_complete() const noexcept {
+        return token_.node_ == nullptr || token_.node_->is_cancelled();
+    }
+    bool publish() noexcept { return token_.node_->enter(*this); }
+
+    /// @throws std::logic_error if the operation was moved from
+    void await_resume() const {
+        if (token_.node_ == nullptr)
+            throw_moved();
+    }
+
+private:
+    friend class detail::cancellation_node;
+    cancel_answer cancel() noexcept override;
+
+    cancellation_token token_;
+};
+
+inline cancellation_token::cancelled_operation cancellation_token::cancelled() const {
+    node(); // throws for a token that was moved from
+    return cancelled_operation(*this);
+}
+
+/// The race of a body against a token. @see cancellation_token::run_until_cancelled
+template <class Body>
+class [[nodiscard("co_await it")]] until_cancelled_operation
+    : public operation<until_cancelled_operation<Body>>,
+      private magpie::detail::branch_owner {
+    using body_value = typename Body::value_type;
+    using branch = magpie::branch;
+
+public:
+    using value_type = typename magpie::detail::timeout_value<body_value>::type;
+    static constexpr cancel_safety safety = cancel_safety::unknown;
+
+    until_cancelled_operation(Body&& body, cancellation_token::cancelled_operation stop,
+                              const detail::cancellation_node& node) noexcept
+        : body_(std::move(body)), stop_(std::in_place, std::move(stop)), node_(&node) {}
+    until_cancelled_operation(until_cancelled_operation&&) = default;
+
+    bool try_complete() noexcept { return node_->is_cancelled() || body_.start(*this->where(), *this); }
+
+    bool publish() noexcept {
+        // The body has started and waits; now the token, which may be cancelled by now.
+        if (!stop_.start(*this->where(), *this))
+            return true;
+        return body_.request_cancel() == cancel_answer::coming;
+    }
+
+    /// The body's value, or nothing if the token was cancelled first.
+    value_type await_resume() {
+        const bool finished = settle();
+        if constexpr (std::is_void_v<body_value>) {
+            if (finished)
+                body_.take();
+            return finished;
+        } else {
+            return finished ? value_type(body_.take()) : value_type();
+        }
+    }
+
+    /// The same for `as_result`: `errc::operation_canceled` if the token was cancelled first.
+    auto take_result() {
+        using taken = result<body_value>;
+        if (!settle())
+            return taken(boost::system::in_place_error,
+                         errc::make_error_code(errc::operation_canceled));
+        if constexpr (std::is_void_v<body_value>) {
+            body_.take();
+            return taken(boost::system::in_place_value);
+        } else {
+            return taken(boost::system::in_place_value, body_.take());
+        }
+    }
+
+    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
+    std::exception_ptr discard() noexcept {
+        stop_.discard();
+        return body_.discard();
+    }
+
+private:
+    /// Destroys the loser. Whether the body has won.
+    bool settle() {
+        if (body_.has_ended()) {
+            stop_.discard();
+            return true;
+        }
+        if (std::exception_ptr error = body_.discard())
+            std::rethrow_exception(std::move(error));
+        return false;
+    }
+
+    std::coroutine_handle<> branch_ended(branch& b) noexcept override {
+        const bool body_won = &b == static_cast<branch*>(&body_);
+        const cancel_answer loser = body_won ? stop_.request_cancel() : body_.request_cancel();
+        return loser == cancel_answer::quiet ? this->surface() : std::noop_coroutine();
+    }
+
+    std::coroutine_handle<> branch_gone(branch&) noexcept override {
+        if (body_.is_coming() || stop_.is_coming())
+            return std::noop_coroutine();
+        if (this->is_dropped())
+            drop_body();
+        return this->surface();
+    }
+
+    cancel_answer cancel() noexcept override {
+        const cancel_answer body = body_.request_cancel();
+        const cancel_answer stop = stop_.request_cancel();
+        if (body == cancel_answer::quiet)
+            drop_body();
+        return body == stop ? body : cancel_answer::coming;
+    }
+
+    void drop_body() noexcept {
+        if (std::exception_ptr error = body_.discard())
+            magpie::detail::leaf_access::note(*this->where(), std::move(error));
+    }
+
+    Body body_;
+    magpie::detail::operation_branch<cancellation_token::cancelled_operation> stop_;
+    const detail::cancellation_node* node_; // stop_ keeps it alive
+};
+
+template <class Awaitable>
+auto cancellation_token::run_until_cancelled(Awaitable&& awaitable) const {
+    using body = magpie::detail::branch_for<Awaitable>;
+    return until_cancelled_operation<body>(
+        magpie::detail::make_branch(std::forward<Awaitable>(awaitable)), cancelled(), node());
+}
+
+/// Cancels a token when it goes out of scope.
+///
+/// @par Thread safety
+/// Distinct objects: safe. Shared objects: unsafe.
+class [[nodiscard("the token is cancelled when the guard goes")]] cancellation_guard {
+public:
+    /// @throws std::logic_error if the token was moved from
+    explicit cancellation_guard(cancellation_token token) : token_(std::move(token)) {
+        static_cast<void>(token_.is_cancelled()); // throws here, not in the destructor
+    }
+    cancellation_guard(cancellation_guard&& other) noexcept
+        : token_(std::move(other.token_)), armed_(std::exchange(other.armed_, false)) {}
+    cancellation_guard& operator=(cancellation_guard&& other) noexcept {
+        cancellation_guard old(std::move(other));
+        std::swap(token_, old.token_);
+        std::swap(armed_, old.armed_);
+        return *this;
+    }
+    ~cancellation_guard() {
+        if (armed_)
+            token_.cancel();
+    }
+
+    /// Lets the token be: the guard does nothing any more. Gives the token.
+    /// @throws std::logic_error if the guard was disarmed or moved from before
+    cancellation_token disarm() {
+        if (!std::exchange(armed_, false))
+            magpie::detail::throw_usage_error(
+                "this cancellation_guard is empty: it was disarmed or moved from before");
+        return std::move(token_);
+    }
+
+private:
+    cancellation_token token_;
+    bool armed_ = true;
+};
+
+inline cancellation_guard cancellation_token::drop_guard() const { return cancellation_guard(*this); }
+
+} // namespace magpie::sync
+
+namespace magpie {
+
+using sync::cancellation_token;
+
+} // namespace magpie
+
+/// Copies of one token have one hash.
+template <>
+struct std::hash<magpie::sync::cancellation_token> {
+    std::size_t operator()(const magpie::sync::cancellation_token& t) const noexcept {
+        return std::hash<const void*>()(t.node_);
+    }
+};
