@@ -11,11 +11,13 @@ namespace {
 char done_mark;
 char taken_mark;
 char detached_mark;
+char in_set_mark;
 } // namespace
 
 void* cell::done() noexcept { return &done_mark; }
 void* cell::taken() noexcept { return &taken_mark; }
 void* cell::detached() noexcept { return &detached_mark; }
+void* cell::in_set() noexcept { return &in_set_mark; }
 
 void cell::abort() noexcept {
     // Relaxed: the flag only says who pushes the node and that a turn should look for it; what
@@ -101,11 +103,22 @@ void cell::detach() noexcept {
     release();
 }
 
+void cell::belong_to_set() noexcept {
+    join_.store(in_set(), std::memory_order_relaxed); // nobody else knows the cell yet
+}
+
+void cell::leave_set() noexcept {
+    report_unhandled(error());
+    release();
+}
+
 void cell::complete() noexcept {
     void* const word = join_.exchange(done(), std::memory_order_acq_rel); // (E), (L), (D)
     if (word == detached()) {
         report_unhandled(error());
         release();
+    } else if (word == in_set()) {
+        tell_set();
     } else if (word != nullptr) {
         wake(*static_cast<leaf*>(word)); // the cell belongs to the handle now, and may be gone
     }

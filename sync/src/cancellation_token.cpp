@@ -41,8 +41,7 @@ cancellation_node* cancellation_node::make_child() {
 }
 
 void cancellation_node::let_go() noexcept {
-    // Relaxed: who counts references has synchronized; a node without a tree never had one.
-    if (tree_ == nullptr) {
+    if (tree_ == nullptr) { // born cancelled
         delete this;
         return;
     }

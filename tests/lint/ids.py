@@ -38,6 +38,7 @@ REQUIRED = [
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),
     *_ids("SC-TOKEN", range(1, 13)),
+    *_ids("TASK-SETS", range(1, 25)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

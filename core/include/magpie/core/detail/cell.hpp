@@ -97,6 +97,10 @@ public:
 
     virtual std::exception_ptr error() const noexcept = 0; ///< null without one
 
+    /// The other way to own a task that has ended, without a handle: a set lets go of it, and nobody
+    /// has received its result.
+    void leave_set() noexcept;
+
     /// Ends the cell's life as a task: publishes the result. The cell may be gone afterwards.
     void complete() noexcept;
 
@@ -112,6 +116,13 @@ protected:
     void report_unhandled(std::exception_ptr e) noexcept; // null: nothing to report
 
     virtual void drop_result() = 0; // may throw what the result's destructor throws
+
+    /// Makes this the cell of a task whose end a set is told: nobody waits for it alone. To be called
+    /// before anybody else knows the cell.
+    void belong_to_set() noexcept;
+
+    /// Tells the set. What the handle's side owns is the set's from then on: the cell may be gone.
+    virtual void tell_set() noexcept {}
 
     /// What `abort` does after the flag was set. A blocking job has no turn to wake.
     virtual void request_abort() noexcept { push_abort(); }
@@ -130,6 +141,7 @@ private:
     //   done()       ended; the result is final and belongs to the handle
     //   taken()      the handle has taken the result
     //   detached()   the handle is gone; the task frees the cell
+    //   in_set()     the task has not ended; a set is told when it does, and owns the handle's side
     //   other        the leaf that waits (R29)
     //
     // The task and its handle share one reference. The word says who drops it: the exchange in
@@ -143,6 +155,7 @@ private:
     static void* done() noexcept;
     static void* taken() noexcept;
     static void* detached() noexcept;
+    static void* in_set() noexcept;
     atomic<void*> join_{nullptr};
     task_origin origin_;
 

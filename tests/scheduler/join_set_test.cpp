@@ -1,0 +1,602 @@
+#include <magpie/scheduler/join_set.hpp>
+
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync/event.hpp>
+
+#include <test/both.hpp>
+#include <test/in_child.hpp>
+#include <test/layouts.hpp>
+#include <test/limits.hpp>
+#include <test/run.hpp>
+#include <test/trace.hpp>
+#include <test/unhandled_log.hpp>
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using magpie::join_set;
+using magpie::task;
+using magpie::sync::event;
+using test::noisy;
+using test::on_each_layout;
+using test::trace;
+
+namespace {
+
+task<int> give(int n) { co_return n; }
+
+task<int> give_later(int n, magpie::clock::duration d) {
+    co_await magpie::sleep_for(d);
+    co_return n;
+}
+
+task<int> give_after(event& e, int n) {
+    co_await e.wait();
+    co_return n;
+}
+
+task<int> fail(const char* what) {
+    throw std::runtime_error(what);
+    co_return 0;
+}
+
+task<int> never(noisy) {
+    event e;
+    co_await e.wait();
+    co_return 0;
+}
+
+/// What the next join of the set gives, as a word.
+task<std::string> next_of(join_set<int>& set) {
+    try {
+        const std::optional<int> n = co_await set.join_next();
+        co_return n ? std::to_string(*n) : "none";
+    } catch (const magpie::task_cancelled&) {
+        co_return "cancelled";
+    } catch (const std::runtime_error& e) {
+        co_return e.what();
+    }
+}
+
+task<> drain(join_set<int>& set, trace& log) {
+    for (;;) {
+        const std::string word = co_await next_of(set);
+        log.add(word);
+        if (word == "none")
+            break;
+    }
+}
+
+} // namespace
+
+TEST_SUITE("scheduler.join_set") {
+    TEST_CASE("TASK-SETS-01 join_next gives results in order of the ends, and none when it is empty") {
+        on_each_layout([](auto builder) {
+            const magpie::runtime rt = builder.paused_clock(true).build();
+            auto main = []() -> task<std::string> {
+                join_set<int> set;
+                CHECK(set.empty());
+                for (const int n : {3, 1, 4, 2})
+                    set.spawn(give_later(n, n * 10ms));
+                CHECK(set.size() == 4);
+                trace log;
+                co_await drain(set, log);
+                CHECK(set.empty());
+                set.spawn(give(5)); // goes on after it was empty
+                co_await drain(set, log);
+                co_return log.text();
+            };
+            CHECK(rt.block_on(main()) == "1 2 3 4 none 5 none");
+        });
+    }
+
+    TEST_CASE("TASK-SETS-02 dropping the set aborts all") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            {
+                join_set<int> set;
+                set.spawn(never({l, "a"}));
+                set.spawn(never({l, "b"}));
+                set.spawn(give(1)); // ends, and nobody joins it
+                co_await magpie::yield_now();
+                co_await magpie::yield_now();
+            }
+            l.add("left");
+        };
+        test::run(ex, main(log));
+        CHECK((log.text() == "left a b" || log.text() == "left b a"));
+        CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE("TASK-SETS-02 so does dropping the task that has it, while it waits") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> set;
+            set.spawn(never({l, "a"}));
+            co_await set.join_next();
+        };
+        auto h = ex.spawn(main(log));
+        ex.run_until_idle();
+        h.abort();
+        ex.run_until_idle();
+        CHECK(log.text() == "a");
+        CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE("TASK-SETS-03 single tasks are aborted through the handles that spawn returns") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> set;
+            event go;
+            magpie::abort_handle first = set.spawn(never({l, "gone"}));
+            const magpie::abort_handle second = set.spawn(give_after(go, 2));
+            CHECK(first.id() != second.id());
+            first.abort();
+            l.add(co_await next_of(set));
+            CHECK(first.is_finished());
+            CHECK_FALSE(second.is_finished());
+            go.set();
+            l.add(co_await next_of(set));
+            second.abort(); // too late
+            l.add(co_await next_of(set));
+        };
+        test::run(ex, main(log));
+        CHECK(log.text() == "gone cancelled 2 none");
+    }
+
+    TEST_CASE("TASK-SETS-04 tasks whose runtime is gone are reported as cancelled") {
+        on_each_layout([](auto builder) {
+            trace log;
+            join_set<int> set;
+            {
+                const magpie::runtime rt = builder.build();
+                const auto in = rt.enter();
+                set.spawn(never({log, "gone"}));
+                set.spawn(give_later(1, 10h));
+            }
+            CHECK(log.text() == "gone");
+            CHECK(set.size() == 2);
+            CHECK_THROWS_AS(set.blocking_join_next(), magpie::task_cancelled);
+            CHECK_THROWS_AS(set.blocking_join_next(), magpie::task_cancelled);
+            CHECK_FALSE(set.blocking_join_next());
+        });
+    }
+
+    TEST_CASE("TASK-SETS-04 also those that are spawned when it is closed already") {
+        join_set<int> set;
+        struct spawns_at_end {
+            join_set<int>& set;
+            ~spawns_at_end() { set.spawn(give(1)); }
+        };
+        {
+            test::manual_executor ex;
+            auto main = [](join_set<int>& st, trace& l) -> task<> {
+                const spawns_at_end late{st};
+                co_await never({l, "gone"});
+            };
+            trace log;
+            ex.spawn(main(set, log)).detach();
+            ex.run_until_idle();
+            CHECK(set.empty());
+        }
+        CHECK(set.size() == 1);
+        CHECK_THROWS_AS(set.try_join_next(), magpie::task_cancelled);
+        CHECK(set.empty());
+    }
+
+    TEST_CASE("TASK-SETS-05 join_all gives all results") {
+        test::manual_executor ex;
+        auto main = []() -> task<int> {
+            join_set<int> set;
+            for (int i = 1; i <= 10; ++i)
+                set.spawn(give(i));
+            int sum = 0;
+            for (const int n : co_await set.join_all())
+                sum += n;
+            CHECK(set.empty());
+            co_return sum;
+        };
+        CHECK(test::run(ex, main()) == 55);
+    }
+
+    TEST_CASE("TASK-SETS-05 ... its first failure comes out, and the rest is aborted") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> set;
+            set.spawn(never({l, "gone"}));
+            set.spawn(fail("no"));
+            try {
+                co_await set.join_all();
+            } catch (const std::runtime_error& e) {
+                l.add(e.what());
+            }
+            l.add(std::to_string(set.size()));
+            co_await drain(set, l);
+        };
+        test::run(ex, main(log));
+        CHECK(log.text() == "no 1 gone cancelled none");
+    }
+
+    TEST_CASE("TASK-SETS-06 after abort_all the unfinished are cancelled, the finished give values") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> set;
+            set.spawn(never({l, "gone"}));
+            set.spawn(give(1));
+            set.spawn(fail("no"));
+            co_await magpie::yield_now();
+            co_await magpie::yield_now();
+            set.abort_all();
+            CHECK(set.size() == 3);
+            co_await drain(set, l);
+        };
+        test::run(ex, main(log));
+        CHECK(log.text() == "1 no gone cancelled none");
+    }
+
+    TEST_CASE("TASK-SETS-07 try_join_next does not wait; with ids each result says whose it is") {
+        test::manual_executor ex;
+        auto main = []() -> task<> {
+            join_set<int> set;
+            event go;
+            CHECK_FALSE(set.try_join_next());
+            const std::uint64_t first = set.spawn(give_after(go, 1)).id();
+            CHECK_FALSE(set.try_join_next());
+            CHECK_FALSE(set.try_join_next_with_id());
+            go.set();
+            co_await magpie::yield_now();
+            co_await magpie::yield_now();
+            const std::optional<magpie::joined<int>> one = set.try_join_next_with_id();
+            REQUIRE(one);
+            CHECK(one->id == first);
+            CHECK(one->result.value() == 1);
+            const std::uint64_t second = set.spawn(fail("no")).id();
+            const std::optional<magpie::joined<int>> two = co_await set.join_next_with_id();
+            REQUIRE(two);
+            CHECK(two->id == second);
+            CHECK(magpie::describe(two->result.error()) == "no");
+            const std::optional<magpie::joined<int>> none = co_await set.join_next_with_id();
+            CHECK_FALSE(none);
+        };
+        test::run(ex, main());
+    }
+
+    TEST_CASE("TASK-SETS-08 to join thousands of tasks that have ended takes many turns") {
+        test::manual_executor ex;
+        constexpr int n = 10'000;
+        auto main = [](event& all) -> task<int> {
+            join_set<int> set;
+            for (int i = 0; i < n; ++i)
+                set.spawn(give(1));
+            co_await all.wait();
+            int joined = 0;
+            for (std::optional<int> next = co_await set.join_next(); next;) {
+                joined += *next;
+                next = co_await set.join_next();
+            }
+            co_return joined;
+        };
+        event all;
+        auto h = ex.spawn(main(all));
+        ex.run_until_idle();
+        const std::size_t before = ex.turns();
+        all.set();
+        ex.run_until_idle();
+        CHECK(h.blocking_join() == n);
+        CHECK(ex.turns() - before >= n / ex.budget());
+    }
+
+    TEST_CASE("TASK-SETS-09 a set is made of a range of tasks, and takes one in") {
+        test::manual_executor ex;
+        auto main = []() -> task<int> {
+            std::vector<task<int>> tasks;
+            for (int i = 1; i <= 4; ++i)
+                tasks.push_back(give(i));
+            join_set<int> set(std::move(tasks));
+            std::vector<task<int>> more;
+            more.push_back(give(10));
+            set.spawn_all(more);
+            CHECK(set.size() == 5);
+            int sum = 0;
+            for (const int n : co_await set.join_all())
+                sum += n;
+            co_return sum;
+        };
+        CHECK(test::run(ex, main()) == 20);
+    }
+
+    TEST_CASE("as_result gives values and exceptions, and throws neither") {
+        test::manual_executor ex;
+        auto main = []() -> task<std::string> {
+            join_set<int> set;
+            set.spawn(give(1));
+            set.spawn(fail("no"));
+            event e;
+            set.spawn(give_after(e, 1)).abort();
+            std::string text;
+            for (;;) {
+                const std::optional<magpie::task_result<int>> r = co_await as_result(set.join_next());
+                if (!r)
+                    break;
+                text += r->has_value() ? std::to_string(r->value())
+                                       : std::string(magpie::describe(r->error()));
+                text += ", ";
+            }
+            co_return text;
+        };
+        const std::string text = test::run(ex, main());
+        CHECK(text.find("1, ") != std::string::npos);
+        CHECK(text.find("no, ") != std::string::npos);
+        CHECK(text.find("the task was cancelled, ") != std::string::npos);
+    }
+
+    TEST_CASE("a wait that is dropped leaves every result in the set") {
+        test::manual_executor ex;
+        trace log;
+        event go;
+        auto main = [](event& e, trace& l) -> task<> {
+            join_set<int> set;
+            set.spawn(give_after(e, 7));
+            const auto late = co_await magpie::timeout(1s, set.join_next());
+            l.add(late ? "in-time" : "late");
+            {
+                auto op = set.join_next(); // as a loser of a select would be
+                co_await e.wait();
+                co_await magpie::yield_now();
+                CHECK(op.try_complete());
+                CHECK(set.empty());
+            }
+            CHECK(set.size() == 1);
+            co_await drain(set, l);
+        };
+        auto h = ex.spawn(main(go, log));
+        ex.run_until_idle();
+        ex.advance(1s);
+        go.set();
+        ex.run_until_idle();
+        CHECK(h.is_finished());
+        CHECK(log.text() == "late 7 none");
+    }
+
+    TEST_CASE("another branch may spawn while one waits, and may take what it was woken for") {
+        test::manual_executor ex;
+        trace log;
+        event go;
+        auto waits = [](join_set<int>& set, trace& l) -> task<> { co_await drain(set, l); };
+        auto takes = [](join_set<int>& set, event& e, trace& l) -> task<> {
+            set.spawn(give_after(e, 1));
+            event second;
+            const magpie::abort_handle task_of_two = set.spawn(give_after(second, 2));
+            co_await e.wait();
+            co_await magpie::yield_now();
+            const std::optional<int> taken = set.try_join_next();
+            l.add(taken ? "taken" : "too-late");
+            second.set();
+            while (!task_of_two.is_finished())
+                co_await magpie::yield_now();
+        };
+        auto main = [](event& e, trace& l, auto w, auto t) -> task<> {
+            join_set<int> set;
+            set.spawn(never({l, "gone"})).abort();
+            test::both branches(w(set, l), t(set, e, l));
+            co_await branches;
+        };
+        auto h = ex.spawn(main(go, log, waits, takes));
+        ex.run_until_idle();
+        CHECK(log.text() == "gone cancelled");
+        go.set();
+        ex.run_until_idle();
+        CHECK(h.is_finished());
+        const std::string text = log.text();
+        CHECK((text == "gone cancelled taken 2 none" || text == "gone cancelled 1 too-late 2 none"));
+    }
+
+    TEST_CASE("a set has one waiter at a time") {
+        test::manual_executor ex;
+        auto waits = [](join_set<int>& set, std::string& what) -> task<> {
+            try {
+                co_await set.join_next();
+            } catch (const std::logic_error& e) {
+                what = e.what();
+                set.abort_all();
+            } catch (const magpie::task_cancelled&) {}
+        };
+        auto main = [](auto w) -> task<std::string> {
+            join_set<int> set;
+            trace log;
+            set.spawn(never({log, "gone"}));
+            std::string what;
+            test::both branches(w(set, what), w(set, what));
+            co_await branches;
+            co_return what;
+        };
+        CHECK(test::run(ex, main(waits)) ==
+              "somebody else waits for this join_set already: it has one waiter at a time");
+    }
+
+    TEST_CASE("a set that is destroyed while a branch waits in it ends the program") {
+        CHECK_FALSE(test::survives([] {
+            test::manual_executor ex;
+            auto waits = [](join_set<int>& set) -> task<> { co_await set.join_next(); };
+            auto destroys = [](std::unique_ptr<join_set<int>>& set) -> task<> {
+                set.reset();
+                co_return;
+            };
+            auto main = [](auto w, auto d) -> task<> {
+                trace log;
+                auto set = std::make_unique<join_set<int>>();
+                set->spawn(never({log, "gone"}));
+                test::both branches(w(*set), d(set));
+                co_await branches;
+            };
+            ex.spawn(main(waits, destroys)).detach();
+            ex.run_until_idle();
+            return true;
+        }));
+    }
+
+    TEST_CASE("detach_all lets the tasks run on, and wakes a branch that waits") {
+        test::manual_executor ex;
+        trace log;
+        event go;
+        auto says = [](event& e, trace& l) -> task<int> {
+            co_await e.wait();
+            l.add("ran");
+            co_return 1;
+        };
+        auto main = [](event& e, trace& l, auto s) -> task<> {
+            join_set<int> set;
+            set.spawn(s(e, l));
+            set.spawn(give(1));
+            co_await magpie::yield_now();
+            co_await magpie::yield_now();
+            set.detach_all();
+            CHECK(set.empty());
+            CHECK_FALSE(set.try_join_next());
+            set.spawn(give(2)); // it may be used again
+            co_await drain(set, l);
+            set.spawn(s(e, l));
+            auto waits = [](join_set<int>& st, trace& lg) -> task<> { co_await drain(st, lg); };
+            auto detaches = [](join_set<int>& st) -> task<> {
+                co_await magpie::yield_now();
+                st.detach_all();
+            };
+            test::both branches(waits(set, l), detaches(set));
+            co_await branches;
+        };
+        auto h = ex.spawn(main(go, log, says));
+        ex.run_until_idle();
+        CHECK(h.is_finished());
+        CHECK(log.text() == "2 none none");
+        go.set();
+        ex.run_until_idle();
+        CHECK(log.text() == "2 none none ran ran");
+    }
+
+    TEST_CASE("exceptions that nobody joins are reported, whether the set or the task goes first") {
+        test::manual_executor ex;
+        const test::unhandled_log unhandled(ex);
+        auto later = [](event& e) -> task<int> {
+            co_await e.wait();
+            throw std::runtime_error("later");
+        };
+        auto main = [](event& e, auto l) -> task<> {
+            join_set<int> set;
+            set.spawn(fail("early"));
+            co_await magpie::yield_now();
+            co_await magpie::yield_now();
+            set.spawn(l(e));
+            set.detach_all();
+        };
+        event go;
+        test::run(ex, main(go, later));
+        REQUIRE(unhandled.count() == 1);
+        CHECK(unhandled.reports()[0].what == "early");
+        go.set();
+        ex.run_until_idle();
+        REQUIRE(unhandled.count() == 2);
+        CHECK(unhandled.reports()[1].what == "later");
+    }
+
+    TEST_CASE("void, references, and what can only be moved") {
+        test::manual_executor ex;
+        static int number = 4;
+        auto nothing = []() -> task<> { co_return; };
+        auto reference = []() -> task<int&> { co_return number; };
+        auto unique = []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(5); };
+        auto main = [](auto n, auto r, auto u) -> task<> {
+            join_set<> voids;
+            voids.spawn(n());
+            const bool one = co_await voids.join_next();
+            CHECK(one);
+            const bool two = co_await voids.join_next();
+            CHECK_FALSE(two);
+            voids.spawn(n());
+            co_await voids.join_all();
+            CHECK(voids.empty());
+
+            join_set<int&> references;
+            references.spawn(r());
+            const std::optional<std::reference_wrapper<int>> it = co_await references.join_next();
+            REQUIRE(it);
+            CHECK(&it->get() == &number);
+            references.spawn(r());
+            auto all_references = co_await references.join_all();
+            CHECK(all_references.size() == 1);
+
+            join_set<std::unique_ptr<int>> moved;
+            moved.spawn(u());
+            moved.spawn(u());
+            const std::optional<std::unique_ptr<int>> p = co_await moved.join_next();
+            REQUIRE(p);
+            CHECK(**p == 5);
+            auto all = co_await moved.join_all();
+            REQUIRE(all.size() == 1);
+            CHECK(*all[0] == 5);
+        };
+        test::run(ex, main(nothing, reference, unique));
+    }
+
+    TEST_CASE("a set may be moved; the one that is assigned to aborts its tasks") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> first;
+            first.spawn(give(1));
+            join_set<int> second;
+            second.spawn(never({l, "gone"}));
+            second = std::move(first);
+            CHECK(first.empty()); // NOLINT(bugprone-use-after-move): it says so
+            co_await drain(second, l);
+            first.spawn(give(2));
+            join_set<int> third(std::move(first));
+            co_await drain(third, l);
+        };
+        test::run(ex, main(log));
+        CHECK(log.text() == "gone 1 none 2 none");
+    }
+
+    TEST_CASE("names, callables, and misuse") {
+        test::manual_executor ex;
+        auto named = []() -> task<std::string> { co_return std::string(magpie::this_task::name()); };
+        auto main = [](auto n) -> task<> {
+            join_set<std::string> set;
+            set.spawn("reader", n());
+            std::optional<std::string> name = co_await set.join_next();
+            REQUIRE(name);
+            CHECK(*name == "reader");
+            int calls = 0;
+            auto callable = [&calls]() -> task<std::string> {
+                ++calls;
+                co_return "called";
+            };
+            set.spawn(callable);
+            name = co_await set.join_next();
+            REQUIRE(name);
+            CHECK(*name == "called");
+            CHECK(calls == 1);
+            CHECK_THROWS_AS(set.spawn(task<std::string>()), std::logic_error);
+            CHECK(set.empty());
+        };
+        test::run(ex, main(named));
+        join_set<int> outside;
+        CHECK_THROWS_AS(outside.spawn(give(1)), std::logic_error);
+        CHECK_FALSE(outside.try_join_next());
+    }
+}
