@@ -137,6 +137,11 @@ void cell::report_unhandled(std::exception_ptr e) noexcept {
         detail::report_unhandled(where_it_runs(), {std::move(e), id, name(), where()});
 }
 
+void report_lost(const strand& s, std::exception_ptr error) noexcept {
+    const cell& c = static_cast<const cell&>(s); // the only strands that take turns are cells
+    detail::report_unhandled(c.where_it_runs(), {std::move(error), c.id, c.name(), c.where()});
+}
+
 void cell::drop_result_contained() noexcept {
     thread_state& here = this_thread();
     // Its destructor sees the task's id. Not its turn: the executor may be gone.

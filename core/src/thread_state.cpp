@@ -21,6 +21,14 @@ thread_state& this_thread() noexcept {
 
 #endif
 
+std::uint32_t random_below(std::uint32_t n) noexcept {
+    std::uint32_t& x = this_thread().random; // xorshift32
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    return static_cast<std::uint32_t>((std::uint64_t{x} * n) >> 32);
+}
+
 namespace {
 
 executor* executor_here() noexcept {

@@ -39,6 +39,7 @@ REQUIRED = [
     *_ids("PROC-SIG", range(9, 18)),
     *_ids("SC-TOKEN", range(1, 13)),
     *_ids("TASK-SETS", range(1, 25)),
+    *_ids("SC-SELECT", range(1, 21)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

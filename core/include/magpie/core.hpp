@@ -7,9 +7,13 @@
 #include <magpie/core/error.hpp>
 #include <magpie/core/executor.hpp>
 #include <magpie/core/foreign.hpp>
+#include <magpie/core/join.hpp>
 #include <magpie/core/join_handle.hpp>
 #include <magpie/core/log.hpp>
+#include <magpie/core/may_lose.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/core/select.hpp>
+#include <magpie/core/select_case.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/strand.hpp>
 #include <magpie/core/task.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/composite_operation.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/timer.hpp>
 
@@ -31,29 +31,28 @@ struct timeout_value<T&> {
 
 } // namespace detail
 
-/// The race of a body against a timer. @see timeout
+/// The race of a body against a timer: a biased select of two branches. @see timeout
 template <class Body>
-class [[nodiscard("co_await it")]] timeout_operation : public operation<timeout_operation<Body>>,
-                                                       private detail::branch_owner {
-    using base = operation<timeout_operation>;
+class [[nodiscard("co_await it")]] timeout_operation
+    : public detail::composite_operation<timeout_operation<Body>,
+                                         detail::branch_tuple<Body, detail::operation_branch<timer>>> {
+    using limit = detail::operation_branch<timer>;
+    using branches = detail::branch_tuple<Body, limit>;
+    using base = detail::composite_operation<timeout_operation, branches>;
     using body_value = typename Body::value_type;
 
 public:
     using value_type = typename detail::timeout_value<body_value>::type;
-    static constexpr cancel_safety safety = cancel_safety::unknown;
+    static constexpr cancel_safety safety = Body::safety;
 
-    template <class Awaitable>
-    timeout_operation(Awaitable&& body, timer limit) noexcept
-        : body_(std::move(body)), timer_(std::in_place, std::move(limit)) {}
-    timeout_operation(timeout_operation&&) = default;
+    timeout_operation(Body&& body, timer t) noexcept
+        : base(branches(std::move(body), limit(std::in_place, std::move(t)))) {}
 
-    bool try_complete() noexcept { return body_.start(*this->where(), *this); }
+    bool try_complete() noexcept { return !this->begin() || body().start(*this->where(), *this); }
 
     bool publish() noexcept {
         // The body has started and waits; now the timer, which may have run out already.
-        if (!timer_.start(*this->where(), *this))
-            return true;
-        return body_.request_cancel() == cancel_answer::coming;
+        return !time().start(*this->where(), *this) || !this->cancel_running();
     }
 
     /// The body's value, or nothing if the time ran out first.
@@ -61,10 +60,10 @@ public:
         const bool in_time = settle();
         if constexpr (std::is_void_v<body_value>) {
             if (in_time)
-                body_.take();
+                body().take();
             return in_time;
         } else {
-            return in_time ? value_type(body_.take()) : value_type();
+            return in_time ? value_type(body().take()) : value_type();
         }
     }
 
@@ -79,61 +78,33 @@ public:
                                           errc::make_error_code(errc::timed_out));
         }
         if constexpr (std::is_void_v<body_value>) {
-            body_.take();
+            body().take();
             return result<void>(boost::system::in_place_value);
         } else {
-            return result<body_value>(boost::system::in_place_value, body_.take());
+            return result<body_value>(boost::system::in_place_value, body().take());
         }
-    }
-
-    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept {
-        timer_.discard();
-        return body_.discard();
     }
 
 private:
+    Body& body() noexcept { return this->branches_.template get<0>(); }
+    limit& time() noexcept { return this->branches_.template get<1>(); }
+
     /// Destroys the loser. Whether the body has won.
     bool settle() {
-        if (body_.has_ended()) {
-            timer_.discard();
+        this->check();
+        if (body().has_ended()) {
+            time().discard();
             return true;
         }
-        if (std::exception_ptr error = body_.discard())
+        if (std::exception_ptr error = body().discard())
             std::rethrow_exception(std::move(error));
-        timer_.take(); // throws where there are no timers
+        time().take(); // throws where there are no timers
         return false;
     }
 
-    std::coroutine_handle<> branch_ended(branch& b) noexcept override {
-        const bool body_won = &b == static_cast<branch*>(&body_);
-        const cancel_answer loser = body_won ? timer_.request_cancel() : body_.request_cancel();
-        return loser == cancel_answer::quiet ? this->surface() : std::noop_coroutine();
+    std::coroutine_handle<> branch_ended(branch&) noexcept override {
+        return this->cancel_running() ? this->surface() : std::noop_coroutine();
     }
-
-    std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        if (body_.is_coming() || timer_.is_coming())
-            return std::noop_coroutine();
-        if (this->is_dropped())
-            drop_body();
-        return this->surface();
-    }
-
-    cancel_answer cancel() noexcept override {
-        const cancel_answer body = body_.request_cancel();
-        const cancel_answer timer = timer_.request_cancel();
-        if (body == cancel_answer::quiet)
-            drop_body();
-        return body == timer ? body : cancel_answer::coming;
-    }
-
-    void drop_body() noexcept {
-        if (std::exception_ptr error = body_.discard())
-            detail::leaf_access::note(*this->where(), std::move(error));
-    }
-
-    Body body_;
-    detail::operation_branch<timer> timer_;
 };
 
 /// Waits for `awaitable`, but not longer than `limit` (counted from the await; zero or less: only

@@ -87,6 +87,7 @@ protected:
 class [[nodiscard("co_await it")]] timer : public operation<timer> {
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
+    static constexpr bool reusable = true; ///< composites take it as an lvalue
 
     /// Waits until `deadline`.
     explicit timer(clock::time_point deadline) noexcept : deadline_(deadline) {}

@@ -15,7 +15,7 @@ class [[nodiscard("co_await it")]] unconstrained_operation
       private detail::branch_owner {
 public:
     using value_type = typename Body::value_type;
-    static constexpr cancel_safety safety = cancel_safety::unknown;
+    static constexpr cancel_safety safety = Body::safety;
 
     explicit unconstrained_operation(Body&& body) noexcept : body_(std::move(body)) {
         body_.unconstrained = true;

@@ -62,6 +62,8 @@ private:
 /// The wait for one tick: a timer that moves the interval on when it has ended.
 class interval::tick_operation : public timer {
 public:
+    static constexpr bool reusable = false; // for one tick; the interval is what lasts
+
     explicit tick_operation(interval& i) noexcept : timer(i.next_), interval_(&i) {}
 
     clock::time_point await_resume() {

@@ -10,8 +10,8 @@
 #include <type_traits>
 #include <utility>
 
-// What composites (timeout, unconstrained, later join and select) are made of: a branch that runs
-// one awaitable, and reports to the composite that owns it.
+// What composites (timeout, unconstrained, join, select) are made of: a branch that runs one
+// awaitable, and reports to the composite that owns it.
 
 namespace magpie::detail {
 
@@ -65,11 +65,24 @@ private:
     bool starting_ = false;
 };
 
+/// Receives an exception that has no other way out of the task whose strand this is: it goes to the
+/// hook for unhandled ones. On the strand's turn.
+void report_lost(const strand& s, std::exception_ptr error) noexcept;
+
+template <class Operation>
+constexpr cancel_safety operation_safety() noexcept {
+    if constexpr (requires { Operation::safety; })
+        return Operation::safety;
+    else
+        return cancel_safety::unknown;
+}
+
 /// A branch that is an operation alone: no frame.
 template <class Operation>
 class operation_branch final : public owned_branch {
 public:
     using value_type = decltype(std::declval<Operation&>().await_resume());
+    static constexpr cancel_safety safety = operation_safety<Operation>();
 
     template <class Source>
     explicit operation_branch(std::in_place_t, Source&& source)
@@ -124,11 +137,52 @@ private:
     bool alive_ = true;
 };
 
+/// A branch that is somebody else's operation, which may be awaited again.
+template <class Operation>
+class reference_branch final : public owned_branch {
+public:
+    using value_type = decltype(std::declval<Operation&>().await_resume());
+    static constexpr cancel_safety safety = operation_safety<Operation>();
+
+    explicit reference_branch(std::in_place_t, Operation& o) noexcept : operation_(&o) {}
+    reference_branch(reference_branch&&) noexcept = default;
+
+    bool start(const branch& parent, branch_owner& owner) noexcept {
+        attach(parent, owner);
+        start_leaf();
+        const bool waits = operation_->start_in(*this);
+        started();
+        if (!waits)
+            end_leaf();
+        return !waits;
+    }
+
+    value_type take() { return operation_->await_resume(); }
+
+    /// Leaves the operation as after an await: it may outlive this branch.
+    std::exception_ptr discard() noexcept {
+        if (has_ended() && std::exchange(untaken_, false)) {
+            try {
+                static_cast<void>(operation_->await_resume());
+            } catch (...) { // a result that is dropped is dropped as an exception too (R19)
+            }
+        }
+        return nullptr;
+    }
+
+private:
+    void note(std::exception_ptr) noexcept override {} // no frames that could throw
+
+    Operation* operation_;
+    bool untaken_ = true;
+};
+
 /// A branch that runs a task.
-template <class T>
+template <class T, cancel_safety Safety = task<T>::safety>
 class task_branch final : public owned_branch {
 public:
     using value_type = T;
+    static constexpr cancel_safety safety = Safety;
 
     explicit task_branch(std::in_place_t, task<T>&& t) noexcept : task_(std::move(t)) {}
     task_branch(task_branch&& other) noexcept
@@ -154,6 +208,15 @@ public:
     T take() {
         destroy_root();
         return outcome_.take();
+    }
+
+    /// Of a branch that has ended: whether by an exception.
+    bool has_failed() const noexcept { return outcome_.has_error(); }
+
+    /// The exception of a branch that has ended, null if it has a value: nothing is thrown.
+    std::exception_ptr take_error() noexcept {
+        destroy_root();
+        return has_failed() ? outcome_.take_error() : std::exception_ptr();
     }
 
     /// Destroys the frames that stand and the result. Gives what a destructor threw (R16).
@@ -188,17 +251,28 @@ task<awaited_type<A>> as_task(A awaitable) {
     co_return co_await std::forward<A>(awaitable);
 }
 
+/// Whether an operation may stand in a composite as an lvalue, and be awaited again afterwards.
+template <class Operation>
+inline constexpr bool reusable = requires { requires Operation::reusable; };
+
 /// The branch for an awaitable: operations alone, tasks as they are, all else in a coroutine.
 template <class A>
 auto make_branch(A&& awaitable) {
-    if constexpr (leaf_operation<A>) {
-        static_assert(!std::is_lvalue_reference_v<A>, "pass the operation as an rvalue");
+    if constexpr (leaf_operation<A> && std::is_lvalue_reference_v<A>) {
+        static_assert(reusable<std::remove_cvref_t<A>>,
+                      "pass the operation as an rvalue: of lvalues, timers and join handles can be "
+                      "awaited again after they have lost");
+        return reference_branch<std::remove_reference_t<A>>(std::in_place, awaitable);
+    } else if constexpr (leaf_operation<A>) {
         return operation_branch<std::remove_cvref_t<A>>(std::in_place, std::move(awaitable));
     } else if constexpr (gives_operation<A>) {
         return operation_branch<decltype(std::forward<A>(awaitable).operation())>(
             std::in_place, std::forward<A>(awaitable).operation());
     } else if constexpr (is_task<std::remove_cvref_t<A>>::value) {
-        static_assert(!std::is_lvalue_reference_v<A>, "pass the task as an rvalue: std::move(task)");
+        static_assert(!std::is_lvalue_reference_v<A>,
+                      "pass the task as an rvalue, std::move(task): a coroutine that loses is "
+                      "destroyed; one that is to outlive the wait for it is spawned, and its "
+                      "join_handle is passed");
         return task_branch<typename std::remove_cvref_t<A>::value_type>(std::in_place,
                                                                         std::move(awaitable));
     } else {

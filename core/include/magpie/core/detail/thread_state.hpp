@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 namespace magpie {
 class executor;
 class strand;
@@ -16,11 +18,15 @@ struct thread_state {
     const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
     void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
     const void* pool = nullptr;           ///< the scheduler's pool of threads to which this one belongs
+    std::uint32_t random = 0x9E3779B9;    ///< which branch a select starts first; never 0
 };
 
 /// The state of the calling thread. Out of line on purpose: a task moves between threads, and
 /// compilers keep the address of a thread-local over a suspension if they can see it (R41).
 thread_state& this_thread() noexcept;
+
+/// A number below `n`, from the calling thread's own sequence.
+std::uint32_t random_below(std::uint32_t n) noexcept;
 
 } // namespace detail
 } // namespace magpie

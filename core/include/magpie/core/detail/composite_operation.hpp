@@ -1,0 +1,202 @@
+#pragma once
+
+#include <magpie/core/detail/composite.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+// What the composites of several branches (join, select, timeout) have in common: the branches, and
+// how those that are not wanted any more go.
+
+namespace magpie::detail {
+
+/// A `T` as a member of a result: void as a monostate, references as reference_wrappers.
+template <class T>
+struct composite_value {
+    using type = T;
+};
+template <>
+struct composite_value<void> {
+    using type = std::monostate;
+};
+template <class T>
+struct composite_value<T&> {
+    using type = std::reference_wrapper<T>;
+};
+template <class T>
+using composite_value_t = typename composite_value<T>::type;
+
+/// The value of a branch that has ended, or its exception.
+template <class Branch>
+composite_value_t<typename Branch::value_type> take_value(Branch& b) {
+    if constexpr (std::is_void_v<typename Branch::value_type>) {
+        b.take();
+        return {};
+    } else {
+        return b.take();
+    }
+}
+
+/// As safe as the least safe of several.
+template <class... Branches>
+constexpr cancel_safety least_safe() noexcept {
+    if constexpr (((Branches::safety == cancel_safety::lossy) || ...))
+        return cancel_safety::lossy;
+    else if constexpr (((Branches::safety == cancel_safety::unknown) || ...))
+        return cancel_safety::unknown;
+    else
+        return cancel_safety::safe;
+}
+
+/// Branches of different types.
+template <class... Branches>
+class branch_tuple {
+public:
+    static constexpr cancel_safety safety = least_safe<Branches...>();
+
+    explicit branch_tuple(Branches&&... b) noexcept : branches_(std::move(b)...) {}
+
+    /// Calls `f(branch)` in order until it returns true. Whether it did.
+    template <class F>
+    bool any(F f) {
+        return std::apply([&](auto&... b) { return (f(b) || ...); }, branches_);
+    }
+    /// Calls `f` for the one that `b` is.
+    template <class F>
+    void visit(const branch& b, F f) {
+        any([&](auto& mine) {
+            const bool found = static_cast<const branch*>(&mine) == &b;
+            if (found)
+                f(mine);
+            return found;
+        });
+    }
+    template <std::size_t I>
+    auto& get() noexcept {
+        return std::get<I>(branches_);
+    }
+
+private:
+    std::tuple<Branches...> branches_;
+};
+
+/// Any number of branches of one type. They are moved until the first has started.
+template <class Branch>
+class branch_list {
+public:
+    static constexpr cancel_safety safety = Branch::safety;
+
+    explicit branch_list(std::vector<Branch>&& b) noexcept : branches_(std::move(b)) {}
+
+    template <class F>
+    bool any(F f) {
+        for (Branch& b : branches_)
+            if (f(b))
+                return true;
+        return false;
+    }
+    template <class F>
+    void visit(branch& b, F f) {
+        f(static_cast<Branch&>(b));
+    }
+    std::size_t size() const noexcept { return branches_.size(); }
+
+private:
+    std::vector<Branch> branches_;
+};
+
+/// The base of a composite whose branches start in its `try_complete`. `Derived` adds
+/// `branch_ended`, and destroys what stands in its `await_resume` (R15).
+template <class Derived, class Branches>
+class composite_operation : public operation<Derived>, protected branch_owner {
+public:
+    explicit composite_operation(Branches&& b) noexcept : branches_(std::move(b)) {}
+    composite_operation(composite_operation&&) = default;
+
+    bool publish() noexcept { return true; } // a branch that waits, or is coming, resumes it
+
+    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
+    std::exception_ptr discard() noexcept { return discard_but(nullptr); }
+
+protected:
+    ~composite_operation() = default;
+
+    /// To be called first in `try_complete`: false if it was awaited before.
+    bool begin() noexcept {
+        awaited_twice_ = std::exchange(begun_, true);
+        return !awaited_twice_;
+    }
+    /// To be called first in `await_resume`.
+    void check() const {
+        if (awaited_twice_) [[unlikely]]
+            throw_usage_error(
+                "this join, select or timeout was awaited before: its branches are gone; make "
+                "a new one for each wait");
+    }
+
+    /// Cancels every branch that runs, in order. Whether all are quiet.
+    bool cancel_running() noexcept {
+        coming_ = 0;
+        branches_.any([&](auto& b) {
+            if (b.request_cancel() == cancel_answer::coming)
+                ++coming_;
+            return false;
+        });
+        return coming_ == 0;
+    }
+
+    /// Destroys all but one of the branches. Gives the first exception that a destructor threw.
+    std::exception_ptr discard_but(const branch* kept) noexcept {
+        std::exception_ptr first;
+        branches_.any([&](auto& b) {
+            if (&b != kept && !b.is_coming())
+                if (std::exception_ptr error = b.discard())
+                    keep_first(first, std::move(error));
+            return false;
+        });
+        return first;
+    }
+
+    /// Of several exceptions one can be thrown. The others are reported, none is swallowed.
+    void keep_first(std::exception_ptr& first, std::exception_ptr error) noexcept {
+        if (first)
+            report_lost(this->where()->owner(), std::move(error));
+        else
+            first = std::move(error);
+    }
+
+    Branches branches_;
+
+private:
+    std::coroutine_handle<> branch_gone(branch&) noexcept override {
+        if (--coming_ > 0)
+            return std::noop_coroutine();
+        if (this->is_dropped())
+            drop();
+        return this->surface();
+    }
+
+    cancel_answer cancel() noexcept override {
+        const bool quiet = cancel_running();
+        drop();
+        return quiet ? cancel_answer::quiet : cancel_answer::coming;
+    }
+
+    void drop() noexcept {
+        if (std::exception_ptr error = discard())
+            leaf_access::note(*this->where(), std::move(error));
+    }
+
+    std::size_t coming_ = 0; // branches that were cancelled and have not surfaced
+    bool begun_ = false;
+    bool awaited_twice_ = false;
+};
+
+} // namespace magpie::detail
