@@ -63,7 +63,7 @@ private:
 } // namespace
 
 worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone) noexcept
-    : core_(core), index_(index), random_(seed | 1), poll_before_(no_index), alone_(alone),
+    : core_(core), index_(index), random_(seed != 0 ? seed : 1), poll_before_(no_index), alone_(alone),
       recent_(!alone), ring_(!alone) {}
 
 worker* worker::current() noexcept { return static_cast<worker*>(this_thread().worker); }
@@ -74,6 +74,7 @@ void worker::run() noexcept {
     thread_state& here = this_thread();
     here.worker = this;
     here.executor = &core_;
+    here.random = seed_of_selects();
     const thread_settings settings(core_.options.affinity, index_);
     awake_since_ = futex::time_point::clock::now();
     running_id_.store(0, std::memory_order_relaxed); // handed over in the middle of a turn
@@ -101,6 +102,7 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
     const thread_state before = here;
     here.worker = this;
     here.executor = &core_;
+    here.random = seed_of_selects();
     here.turn = nullptr;
     awake_since_ = futex::time_point::clock::now();
     while (!done()) {
@@ -362,6 +364,11 @@ void worker::push(strand& s) noexcept {
 std::uint64_t worker::next_id() noexcept {
     last_id_ += core_.tasks.stride();
     return core_.id_base() + last_id_ + index_;
+}
+
+// A new one each time: a program that enters the runtime for each of its selects is treated fairly too.
+std::uint32_t worker::seed_of_selects() noexcept {
+    return 1 + random(std::numeric_limits<std::uint32_t>::max());
 }
 
 std::uint32_t worker::random(std::uint32_t below) noexcept {

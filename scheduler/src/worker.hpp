@@ -107,6 +107,7 @@ private:
     void found_work() noexcept;
     bool wants_help() const noexcept;
     std::uint32_t random(std::uint32_t below) noexcept;
+    std::uint32_t seed_of_selects() noexcept;
 
     runtime_core& core_;
     const std::size_t index_;

@@ -9,8 +9,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <thread>
 #include <vector>
 
@@ -43,6 +46,39 @@ TEST_SUITE("scheduler.current_thread") {
         auto other = rt.spawn(f(ran_on));
         std::thread([&] { rt.block_on(wait(other)); }).join();
         CHECK(ran_on != std::this_thread::get_id());
+    }
+
+    TEST_CASE("RT-SCHED-06 SC-SELECT-12 with a seed the choice among ready branches is the same in "
+              "each run") {
+        auto choices = [](std::uint64_t seed, bool pool) {
+            auto f = [](std::vector<std::size_t>& wins) -> task<> {
+                for (int i = 0; i < 50; ++i) {
+                    auto won = co_await magpie::select(nothing(), nothing(), nothing());
+                    wins.push_back(won.index());
+                }
+            };
+            std::vector<std::size_t> wins;
+            auto builder = pool ? test::multi_thread(1) : test::current_thread();
+            const runtime rt = builder.seed(seed).build();
+            for (int i = 0; i < 4; ++i)
+                rt.block_on(f(wins));
+            return wins;
+        };
+        for (const bool pool : {false, true}) {
+            const std::vector<std::size_t> wins = choices(1, pool);
+            CHECK(wins == choices(1, pool));
+            CHECK(wins != choices(2, pool));
+        }
+        auto one_each = [](std::vector<std::size_t>& wins) -> task<> {
+            auto won = co_await magpie::select(nothing(), nothing(), nothing());
+            wins.push_back(won.index());
+        };
+        std::vector<std::size_t> wins;
+        const runtime rt = test::current_thread().seed(1).build();
+        for (int i = 0; i < 100; ++i)
+            rt.block_on(one_each(wins)); // a program of many block_ons is treated fairly too
+        for (std::size_t branch = 0; branch < 3; ++branch)
+            CHECK(std::count(wins.begin(), wins.end(), branch) > 10);
     }
 
     TEST_CASE("what block_on leaves unfinished goes on in the next one") {

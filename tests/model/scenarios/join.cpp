@@ -16,7 +16,7 @@ using how = spoiled::how;
 
 magpie::task<int> give_seven(tracked) { co_return 7; }
 
-magpie::task<> join(magpie::join_handle<int> handle, const int& destroyed, int& got) {
+magpie::task<> joins(magpie::join_handle<int> handle, const int& destroyed, int& got) {
     got = co_await handle;
     check(destroyed == 1, "who sees the end sees the frame gone, its parameters too");
 }
@@ -25,7 +25,7 @@ scenario join_and_end("join.end", [] {
     executor ex;
     int destroyed = 0;
     int got = 0;
-    ex.spawn(join(ex.spawn(give_seven(tracked(destroyed))), destroyed, got)).detach();
+    ex.spawn(joins(ex.spawn(give_seven(tracked(destroyed))), destroyed, got)).detach();
     threads(2, "worker", [&] { ex.work(); });
     run();
     check(got == 7, "the join gives the value");
@@ -42,7 +42,7 @@ scenario dropped_join("join.dropped", [] {
     executor ex;
     int destroyed = 0;
     int got = 0;
-    auto parent = ex.spawn(join(ex.spawn(give_seven(tracked(destroyed))), destroyed, got));
+    auto parent = ex.spawn(joins(ex.spawn(give_seven(tracked(destroyed))), destroyed, got));
     thread("aborter", [&] { parent.abort(); });
     threads(2, "worker", [&] { ex.work(); });
     run();
@@ -145,7 +145,7 @@ void end_in_order() {
         ex, magpie::detail::task_access::release(give_seven(tracked(destroyed))));
     magpie::join_handle<int> handle(*c);
     static_cast<magpie::executor&>(ex).adopt(*c);
-    ex.spawn(join(std::move(handle), destroyed, got)).detach();
+    ex.spawn(joins(std::move(handle), destroyed, got)).detach();
     threads(2, "worker", [&] { ex.work(); });
     run();
     check(got == 7, "the join gives the value");
