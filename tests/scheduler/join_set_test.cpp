@@ -177,6 +177,7 @@ TEST_SUITE("scheduler.join_set") {
     }
 
     TEST_CASE("TASK-SETS-04 also those that are spawned when it is closed already") {
+        trace log;
         join_set<int> set;
         struct spawns_at_end {
             join_set<int>& set;
@@ -188,7 +189,6 @@ TEST_SUITE("scheduler.join_set") {
                 const spawns_at_end late{st};
                 co_await never({l, "gone"});
             };
-            trace log;
             ex.spawn(main(set, log)).detach();
             ex.run_until_idle();
             CHECK(set.empty());
@@ -403,8 +403,7 @@ TEST_SUITE("scheduler.join_set") {
         go.set();
         ex.run_until_idle();
         CHECK(h.is_finished());
-        const std::string text = log.text();
-        CHECK((text == "gone cancelled taken 2 none" || text == "gone cancelled 1 too-late 2 none"));
+        CHECK(log.text() == "gone cancelled taken 2 none"); // it went on waiting
     }
 
     TEST_CASE("a set has one waiter at a time") {
