@@ -6,14 +6,6 @@
 
 namespace magpie {
 
-timer::timer(timer&& other) noexcept
-    : operation<timer>(std::move(other)), deadline_(), relative_(other.relative_) {
-    if (relative_)
-        duration_ = other.duration_;
-    else
-        deadline_ = other.deadline_;
-}
-
 bool timer::try_complete() noexcept {
     timer_service* const timers = owner().where_it_runs().timers();
     if (timers == nullptr) {

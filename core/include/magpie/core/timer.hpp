@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <utility>
 
 namespace magpie {
 
@@ -98,7 +99,13 @@ public:
         : duration_(detail::add_saturated(clock::time_point(), duration).time_since_epoch()),
           relative_(true) {}
 
-    timer(timer&&) noexcept;
+    timer(timer&& other) noexcept
+        : operation<timer>(std::move(other)), deadline_(), relative_(other.relative_) {
+        if (relative_)
+            duration_ = other.duration_;
+        else
+            deadline_ = other.deadline_;
+    }
 
     /// When it ends; of a relative one that was not awaited yet, the end of time.
     clock::time_point deadline() const noexcept {
