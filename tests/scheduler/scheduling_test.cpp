@@ -243,10 +243,10 @@ TEST_SUITE("scheduler.scheduling") {
     TEST_CASE("SCOPE-19 behind a worker that is stuck tasks and timers go on, and one report names the "
               "task") {
         const test::captured_log log;
-        const runtime rt = test::multi_thread(2).stuck_limit(20ms).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};
         std::atomic<bool> slept{false};
+        const runtime rt = test::multi_thread(2).stuck_limit(20ms).build(); // its sleepers write there
         auto sleeper = [](std::atomic<bool>& flag) -> task<> {
             co_await magpie::sleep_for(1ms);
             flag = true;
@@ -291,10 +291,10 @@ TEST_SUITE("scheduler.scheduling") {
     }
 
     TEST_CASE("SCOPE-19 the timers of a stuck worker are fired by one that is never idle") {
-        const runtime rt = test::multi_thread(2).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};
         std::atomic<bool> slept{false};
+        const runtime rt = test::multi_thread(2).build(); // ends before what its sleepers write to
         auto sleeper = [](std::atomic<bool>& flag) -> task<> {
             co_await magpie::sleep_for(20ms);
             flag = true;
