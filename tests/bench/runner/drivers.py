@@ -83,7 +83,7 @@ def build_go(build):
 
 def build_tokio(build):
     """Offline, from Debian's crates. cargo writes beside Cargo.toml, so it gets a copy."""
-    need("librust-tokio-dev")
+    need("librust-tokio-dev", "librust-futures-dev", "librust-tokio-util-dev")
     if shutil.which("cargo") is None:
         need("cargo")
     crate = build / "crate"
