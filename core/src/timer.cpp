@@ -12,6 +12,8 @@ bool timer::try_complete() noexcept {
         no_timers_ = true;
         return true;
     }
+    if (single_ && relative_)
+        return clock::duration(duration_) <= clock::duration(0);
     const clock::time_point now = timers->now();
     if (std::exchange(relative_, false))
         deadline_ = detail::add_saturated(now, clock::duration(duration_));
@@ -21,7 +23,11 @@ bool timer::try_complete() noexcept {
 bool timer::publish() noexcept {
     waiting_ = true;
     entry_.waiter = this;
-    owner().where_it_runs().timers()->arm(entry_, deadline_);
+    timer_service& timers = *owner().where_it_runs().timers();
+    if (relative_)
+        timers.arm_after(entry_, clock::duration(duration_));
+    else
+        timers.arm(entry_, deadline_);
     return true;
 }
 

@@ -22,7 +22,8 @@ void install_spdlog() noexcept; // logging.cpp
 
 namespace {
 
-constexpr auto slot_age = 200us; // when the newest behind a turn that lasts may be taken
+constexpr auto stamp_later_from = 100ms; // shorter waits are timed to the millisecond
+constexpr auto slot_age = 200us;         // when the newest behind a turn that lasts may be taken
 
 std::uint64_t next_runtime_id() noexcept {
     static atomic<std::uint64_t> last{0};
@@ -148,6 +149,7 @@ runtime_core::runtime_core(runtime_options o, std::source_location where)
       watch(is_multi() && options.worker_threads > 1), futex_driver_(new futex_driver),
       driver_(futex_driver_.get()), id_base_(first_id_of(id)),
       sink_(std::make_shared<sink>(id, options.on_unhandled_exception)) {
+    set_timers(this);
     install_spdlog();
     const std::size_t n = is_multi() ? options.worker_threads : 1;
     std::uint64_t seed = options.seed
@@ -439,6 +441,18 @@ void runtime_core::arm(timer_entry& e, clock::time_point deadline) noexcept {
         the_driver().wake();
 }
 
+// Long waits are limits, mostly: taken back long before they are due. Their deadlines are made when the
+// worker looks at the clock anyway, within 61 turns; to read it for each is a quarter of a time-out's cost.
+void runtime_core::arm_after(timer_entry& e, clock::duration d) noexcept {
+    worker* const w = worker::current();
+    if (d < stamp_later_from || w == nullptr || &w->core() != this || time.paused()) {
+        arm(e, add_saturated(time.now(), d));
+        return;
+    }
+    const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(d);
+    w->timers.arm_later(e, static_cast<std::uint64_t>(whole.count()) + (whole < d ? 1 : 0));
+}
+
 cancel_answer runtime_core::disarm(timer_entry& e) noexcept {
     return static_cast<worker_timers*>(e.wheel)->disarm(e) ? cancel_answer::quiet
                                                            : cancel_answer::coming;
@@ -461,8 +475,15 @@ std::size_t runtime_core::fire_timers() noexcept {
     std::size_t n = 0;
     for (const auto& w : workers)
         if (w->timers.next() <= now)
-            n += w->timers.fire(now);
+            n += fire(w->timers, now);
     return n;
+}
+
+std::size_t runtime_core::fire(worker_timers& of, std::uint64_t now) noexcept {
+    if (of.stamp(now) &&
+        of.next() < driver_sleeps_until_.load(std::memory_order_seq_cst)) // park_driver
+        the_driver().wake();
+    return of.fire(now);
 }
 
 // --- the paused clock ---

@@ -43,11 +43,11 @@ public:
     void retire(cell& c) noexcept override;
     bool run_now(cell& c) noexcept override;
     void run_blocking(blocking_job& job) override;
-    timer_service* timers() noexcept override { return this; }
 
     // --- timer_service ---
     clock::time_point now() noexcept override { return time.now(); }
     void arm(timer_entry& e, clock::time_point deadline) noexcept override;
+    void arm_after(timer_entry& e, clock::duration d) noexcept override;
     cancel_answer disarm(timer_entry& e) noexcept override;
 
     // --- for workers ---
@@ -63,6 +63,7 @@ public:
     void unpark(std::size_t worker) noexcept;
     bool timers_due() const noexcept;
     std::size_t fire_timers() noexcept;
+    std::size_t fire(worker_timers& of, std::uint64_t now) noexcept;
     std::uint64_t next_timer() const noexcept;
     bool step_paused_clock() noexcept; ///< when all sleep; true if there is something to do now
     void finish_advance() noexcept;    ///< wakes who waits for an advance that is complete

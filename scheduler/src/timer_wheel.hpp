@@ -66,7 +66,7 @@ private:
         std::uint64_t occupied = 0; // a bit a slot
         std::array<slot, slots> at;
     };
-    static_assert(levels * slots * lists <= 65536, "timer_entry::list has 16 bits");
+    static_assert(levels * slots * lists <= timer_entry::unstamped, "timer_entry::list has 16 bits");
 
     std::uint64_t elapsed_ = 0;
     std::array<level, levels> levels_{};

@@ -23,11 +23,50 @@ public:
         e.wheel = this;
         e.armed = true;
         wheel_.insert(e, tick);
-        if (tick >= next_.load(std::memory_order_relaxed)) // written under the lock
+        // Written under the lock. With stamp_first there the owner is awake, and stamp() tells the rest.
+        if (tick >= next_.load(std::memory_order_relaxed))
             return false;
         // seq_cst: the caller reads next until when the driver's sleeper sleeps; that one writes
         // it and then reads this. If both read old values, the timer is late.
         next_.exchange(tick, std::memory_order_seq_cst);
+        return true;
+    }
+
+    /// Adds an entry that is due `ms` milliseconds after the next `stamp`, which the owner sees to: it
+    /// alone calls this, while it is awake. What is taken back before then was never in the wheel.
+    void arm_later(timer_entry& e, std::uint64_t ms) noexcept {
+        const lock_guard guard(lock_);
+        e.wheel = this;
+        e.armed = true;
+        e.list = timer_entry::unstamped;
+        e.tick = ms;
+        e.previous = nullptr;
+        e.next = unstamped_;
+        if (unstamped_ != nullptr)
+            unstamped_->previous = &e;
+        unstamped_ = &e;
+        // Relaxed: nobody has to hear of it but those who look in passing. stamp() tells a sleeper.
+        if (next_.load(std::memory_order_relaxed) != stamp_first)
+            next_.store(stamp_first, std::memory_order_relaxed);
+    }
+
+    /// Whether next() cannot tell yet.
+    bool wants_stamp() const noexcept {
+        // Relaxed: written by the owner, which asks, and taken back by whoever has stamped.
+        return next_.load(std::memory_order_relaxed) == stamp_first;
+    }
+
+    /// Gives deadlines to those that `arm_later` has added. Returns true if next() may be earlier than it
+    /// was for who went to sleep before.
+    bool stamp(std::uint64_t now) noexcept {
+        const lock_guard guard(lock_);
+        if (!wants_stamp())
+            return false;
+        while (timer_entry* const e = unstamped_) {
+            unstamped_ = e->next;
+            wheel_.insert(*e, now + e->tick + 1); // `now` has begun already: never early
+        }
+        next_.exchange(first_look(), std::memory_order_seq_cst); // as in arm
         return true;
     }
 
@@ -36,12 +75,18 @@ public:
         const lock_guard guard(lock_);
         if (!e.armed)
             return false;
-        const bool emptied = wheel_.remove(e);
         e.armed = false;
+        if (e.list == timer_entry::unstamped) {
+            (e.previous != nullptr ? e.previous->next : unstamped_) = e.next;
+            if (e.next != nullptr)
+                e.next->previous = e.previous;
+            return true;
+        }
+        const bool emptied = wheel_.remove(e);
         // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
         // It may be next though it is later: next_ is then when its slot is to be sorted.
         if (emptied || e.tick <= next_.load(std::memory_order_relaxed))
-            next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
+            next_.store(first_look(), std::memory_order_seq_cst);
         return true;
     }
 
@@ -55,7 +100,7 @@ public:
         {
             const lock_guard guard(lock_);
             due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
-            next_.store(wheel_.next_tick(), std::memory_order_seq_cst);
+            next_.store(first_look(), std::memory_order_seq_cst);
         }
         // Tasks that have slept are out of the caches: a group of them is fetched together, step by step,
         // for each step's address stands in what the one before it has brought.
@@ -78,7 +123,16 @@ public:
 
 private:
     spin_lock lock_;
-    timer_wheel wheel_;                              // guarded by lock_
+    static constexpr std::uint64_t stamp_first =
+        0; // a tick that is always due: fire() looks at the clock
+
+    timer_wheel wheel_;                // guarded by lock_
+    timer_entry* unstamped_ = nullptr; // guarded by lock_
+
+    /// What next_ has to be, under lock_.
+    std::uint64_t first_look() const noexcept {
+        return unstamped_ != nullptr ? stamp_first : wheel_.next_tick();
+    }
     atomic<std::uint64_t> next_{timer_wheel::never}; // written under lock_
 };
 

@@ -120,6 +120,8 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
         }
     }
     wake_by_ = futex::time_point::max();
+    if (timers.wants_stamp()) // time goes on, whether somebody sits here or not
+        fired_.add(core_.fire(timers, core_.time.tick_now()));
     found_work(); // whoever sits here next begins as a running worker
     here = before;
 }
@@ -407,7 +409,7 @@ void worker::maintain() noexcept {
     const std::uint64_t now = core_.time.tick_now();
     look_every_ = now == std::exchange(last_look_, now) ? 8 : 1;
     if (timers.next() <= now)
-        fired_.add(timers.fire(now));
+        fired_.add(core_.fire(timers, now));
 }
 
 // --- sleep ---
@@ -418,6 +420,11 @@ void worker::park() noexcept {
     if (core_.options.on_thread_park) {
         core_.options.on_thread_park(); // it may spawn and wake: then there is no sleep
         if (has_queued() || recent_.size() > 0)
+            return;
+    }
+    if (timers.wants_stamp()) { // nobody looks at the clock for a worker that sleeps
+        fired_.add(core_.fire(timers, core_.time.tick_now()));
+        if (has_queued())
             return;
     }
     const auto lay_down = futex::time_point::clock::now();

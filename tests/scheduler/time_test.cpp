@@ -223,6 +223,34 @@ TEST_SUITE("scheduler.time") {
     }
 
     TEST_CASE(
+        "TIME-CORE-12 a long time-out on the steady clock ends, not early, beside tasks that do not "
+        "rest") {
+        on_each_layout([](auto builder) {
+            std::atomic<bool> done{false};
+            event never;
+            const runtime rt = builder.build();
+            auto restless = [](std::atomic<bool>& end) -> task<> {
+                while (!end)
+                    co_await magpie::yield_now();
+            };
+            auto main = [](event& e, std::atomic<bool>& end, auto f, bool beside) -> task<bool> {
+                std::optional<join_handle<>> hog;
+                if (beside)
+                    hog = magpie::spawn(f(end));
+                const auto before = clock::now();
+                const bool in_time = co_await magpie::timeout(120ms, e.wait());
+                const auto took = clock::now() - before;
+                end = true;
+                if (hog)
+                    co_await *hog;
+                co_return !in_time && took >= 120ms && took < 10s;
+            };
+            CHECK(rt.block_on(main(never, done, restless, true)));
+            CHECK(rt.block_on(main(never, done, restless, false)));
+        });
+    }
+
+    TEST_CASE(
         "TIME-CORE-15 TIME-CORE-28 a loop that is always ready runs out of time on the steady clock") {
         on_each_layout([](auto builder) {
             const runtime rt = builder.build();

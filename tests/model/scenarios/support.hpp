@@ -31,7 +31,7 @@ using magpie_model::timeouts;
 /// and to disarm is a single step each: it is not them that is explored.
 class executor : public magpie::executor, private magpie::timer_service {
 public:
-    explicit executor(std::uint16_t budget = 128) : magpie::executor(budget) {}
+    explicit executor(std::uint16_t budget = 128) : magpie::executor(budget) { set_timers(this); }
 
     template <class T>
     magpie::join_handle<T> spawn(magpie::task<T> t) {
@@ -92,7 +92,6 @@ private:
     }
     void retire(magpie::detail::cell&) noexcept override { --live_; }
 
-    magpie::timer_service* timers() noexcept override { return this; }
     magpie::clock::time_point now() noexcept override { return {}; }
     void arm(magpie::detail::timer_entry& e, magpie::clock::time_point) noexcept override {
         magpie_model::step("arm", &e, [&] {

@@ -2,9 +2,14 @@
 
 #include "scheduler.hpp"
 
+#include <magpie/core/timeout.hpp>
+#include <magpie/sync/event.hpp>
+
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <source_location>
+#include <vector>
 
 namespace {
 
@@ -83,12 +88,19 @@ public:
                                 nullptr);
     }
     void fire(std::uint64_t now) { timers_.fire(now); }
+    void stamp(std::uint64_t now) { timers_.stamp(now); }
     std::uint64_t next() const { return timers_.next(); }
 
 private:
     void arm(timer_entry& e, magpie::clock::time_point at) noexcept override {
         timers_.arm(e, static_cast<std::uint64_t>(at.time_since_epoch() / 1ms));
         ++armed_; // one step with the end of arm
+    }
+    void arm_after(timer_entry& e, magpie::clock::duration d) noexcept override {
+        if constexpr (requires { timers_.stamp(0); }) {
+            timers_.arm_later(e, static_cast<std::uint64_t>(d / 1ms));
+            ++armed_;
+        }
     }
     magpie::cancel_answer disarm(timer_entry& e) noexcept override {
         return timers_.disarm(e) ? magpie::cancel_answer::quiet : magpie::cancel_answer::coming;
@@ -162,6 +174,74 @@ mistake stores_late(arm, "the next tick is written outside of the lock",
 mistake not_next(arm, "arm does not write the next tick",
                  {"worker_timers::arm", "exchange", how::left_out});
 
+// --- one that was armed to be timed later is taken back while it is timed ---
+
+magpie::task<> limited(magpie::sync::event& never, int& expired, tracked) {
+    const bool in_time = co_await magpie::timeout(1ms, never.wait());
+    expired += in_time ? 0 : 1;
+}
+
+/// The product's, but stamp() takes the whole list first, and a disarm comes in between.
+class stamps_in_steps : public worker_timers {
+public:
+    void arm_later(timer_entry& e, std::uint64_t ms) noexcept {
+        const lock_guard guard(list_lock_);
+        e.tick = ms;
+        e.armed = true;
+        waiting_.push_back(&e);
+    }
+    bool stamp(std::uint64_t now) noexcept {
+        std::vector<timer_entry*> taken;
+        {
+            const lock_guard guard(list_lock_);
+            taken.swap(waiting_);
+        }
+        for (timer_entry* const e : taken)
+            arm(*e, now + e->tick + 1);
+        return true;
+    }
+    bool disarm(timer_entry& e) noexcept {
+        {
+            const lock_guard guard(list_lock_);
+            if (std::erase(waiting_, &e) > 0)
+                return true;
+        }
+        return e.wheel == nullptr || worker_timers::disarm(e); // not in the list: so it was in no list
+    }
+
+private:
+    magpie::detail::mutex list_lock_;
+    std::vector<timer_entry*> waiting_;
+};
+
+template <class Timers>
+void stamp_and_drop() {
+    timed_executor<Timers> ex;
+    magpie::sync::event never;
+    int expired = 0;
+    int destroyed = 0;
+    auto handle = ex.spawn(limited(never, expired, tracked(destroyed)));
+    ex.spawn(limited(never, expired, tracked(destroyed))).detach();
+    thread("clock", [&] {
+        ex.await_armed(1);
+        ex.stamp(0);
+        ex.fire(2);
+        ex.await_armed(2);
+        ex.stamp(2);
+        ex.fire(4);
+    });
+    thread("aborter", [&] { handle.abort(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished() && destroyed == 2, "both tasks have ended");
+    check(expired >= 1, "the time-out that nobody took back has expired");
+    check(ex.next() == timer_wheel::never, "no timer is left");
+}
+
+scenario later("timers.later", {.preemptions = 2, .full = 3}, &stamp_and_drop<worker_timers>);
+
+mistake in_steps(later, "entries are timed outside of the lock", &stamp_and_drop<stamps_in_steps>);
+
 // --- a deadline, against who sleeps in the driver until the first one ---
 
 scenario driver("timers.driver", [] {
@@ -186,5 +266,29 @@ mistake not_announced(driver, "the sleeper does not say until when it sleeps",
                       {"runtime_core::park_driver", "exchange", how::left_out});
 mistake wakes_nobody(driver, "who arms does not look for the sleeper",
                      {"runtime_core::arm", "load", how::outdated});
+
+// --- the same for one that is timed later: who does that tells the sleeper ---
+
+scenario stamped("timers.stamped", [] {
+    magpie::detail::runtime_options o;
+    o.worker_threads = 1;
+    o.seed = 1;
+    const auto core = std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+    timer_entry entry;
+    core->idle.sleep(0, false, [] {});
+    check(core->try_lock_driver(), "nobody is in the driver");
+    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    thread("owner", [&] {
+        magpie::detail::worker_timers& timers = core->workers.front()->timers;
+        timers.arm_later(entry, 3'600'000);
+        core->fire(timers, 1);
+    });
+    run();
+    core->unlock_driver();
+    core->disarm(entry);
+});
+
+mistake stamps_in_silence(stamped, "who times an entry does not look for the sleeper",
+                          {"runtime_core::fire", "load", how::outdated});
 
 } // namespace

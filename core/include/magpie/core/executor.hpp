@@ -50,7 +50,7 @@ public:
     virtual void run_blocking(detail::blocking_job& job);
 
     /// The timers of this executor, null if it has none.
-    virtual timer_service* timers() noexcept { return nullptr; }
+    timer_service* timers() const noexcept { return timers_; }
 
     /// How many operations a turn may complete before it is split.
     std::uint16_t budget() const noexcept { return budget_; }
@@ -59,7 +59,10 @@ protected:
     explicit executor(std::uint16_t budget = 128) noexcept : budget_(budget) {}
     ~executor() = default;
 
+    void set_timers(timer_service* t) noexcept { timers_ = t; }
+
 private:
+    timer_service* timers_ = nullptr; // not virtual: each time-out asks three times
     std::uint16_t budget_;
 };
 

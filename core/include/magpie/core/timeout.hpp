@@ -122,7 +122,7 @@ template <class Rep, class Period, class Awaitable>
 auto timeout(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
     return timeout_operation<body>(detail::make_branch(std::forward<Awaitable>(awaitable)),
-                                   timer(limit));
+                                   timer(detail::single_wait(), limit));
 }
 
 /// The same until a point of time.

@@ -30,11 +30,20 @@ struct timer_entry {
     std::uint64_t tick = 0; // milliseconds since the service began, rounded up
     void* wheel = nullptr;  // where it was armed; written by arm alone
     leaf* waiter = nullptr;
-    std::uint16_t list = 0; // which of the wheel's lists it is in
+    static constexpr std::uint16_t unstamped = 0xFFFF;
+    std::uint16_t list = 0; // which of the wheel's lists it is in; unstamped: tick is relative
     bool armed = false;     // guarded by the wheel's lock
 };
 
 /// `base + d` without overflow: durations too long for the clock mean the end of time.
+inline clock::time_point add_saturated(clock::time_point base, clock::duration d) noexcept {
+    clock::rep sum;
+    if (d <= clock::duration(0))
+        return base;
+    return __builtin_add_overflow(base.time_since_epoch().count(), d.count(), &sum)
+               ? clock::time_point::max()
+               : clock::time_point(clock::duration(sum));
+}
 template <class Rep, class Period>
 clock::time_point add_saturated(clock::time_point base, std::chrono::duration<Rep, Period> d) noexcept {
     using wide = std::chrono::duration<long double, clock::period>;
@@ -65,6 +74,12 @@ public:
     /// Wakes `entry.waiter` at `deadline`, rounded up to the next millisecond.
     virtual void arm(detail::timer_entry& entry, clock::time_point deadline) noexcept = 0;
 
+    /// The same `d` from now on. A service may take the time a little later, together with others': so
+    /// long waits that are mostly taken back need not read the clock.
+    virtual void arm_after(detail::timer_entry& entry, clock::duration d) noexcept {
+        arm(entry, detail::add_saturated(now(), d));
+    }
+
     /// Takes an armed entry back: `quiet`, or `coming` if its wake is on its way.
     virtual cancel_answer disarm(detail::timer_entry& entry) noexcept = 0;
 
@@ -72,6 +87,10 @@ protected:
     timer_service() noexcept = default;
     ~timer_service() = default;
 };
+
+namespace detail {
+struct single_wait {}; ///< of a timer that is awaited once and asked nothing
+} // namespace detail
 
 /// A wait until a point of time. Never early; late by at most a millisecond and the queueing.
 ///
@@ -99,8 +118,14 @@ public:
         : duration_(detail::add_saturated(clock::time_point(), duration).time_since_epoch()),
           relative_(true) {}
 
+    template <class Rep, class Period>
+    timer(detail::single_wait, std::chrono::duration<Rep, Period> duration) noexcept : timer(duration) {
+        single_ = true;
+    }
+
     timer(timer&& other) noexcept
-        : operation<timer>(std::move(other)), deadline_(), relative_(other.relative_) {
+        : operation<timer>(std::move(other)), deadline_(), relative_(other.relative_),
+          single_(other.single_) {
         if (relative_)
             duration_ = other.duration_;
         else
@@ -132,6 +157,7 @@ private:
     };
     detail::timer_entry entry_;
     bool relative_ = false;
+    bool single_ = false; // stays relative: its deadline is the timer service's affair
     bool no_timers_ = false;
     bool waiting_ = false;
 };

@@ -16,7 +16,7 @@ namespace test {
 /// told to. Other threads may wake its tasks.
 class manual_executor final : public magpie::executor, private magpie::timer_service {
 public:
-    explicit manual_executor(std::uint16_t budget = 128) : executor(budget) {}
+    explicit manual_executor(std::uint16_t budget = 128) : executor(budget) { set_timers(this); }
     ~manual_executor() {
         close();
         run_until_idle();
@@ -77,7 +77,7 @@ public:
     std::size_t turns() const { return turns_; }
     std::size_t live() const { return live_; }
     std::size_t armed_timers() const { return timers_.size(); }
-    void without_timers() { has_timers_ = false; }
+    void without_timers() { set_timers(nullptr); }
 
     magpie::clock::time_point now() noexcept override { return now_; }
 
@@ -118,7 +118,6 @@ private:
             c.registry_next->registry_previous = c.registry_previous;
         c.registry_previous = c.registry_next = nullptr;
     }
-    magpie::timer_service* timers() noexcept override { return has_timers_ ? this : nullptr; }
     void arm(magpie::detail::timer_entry& e, magpie::clock::time_point deadline) noexcept override {
         timers_.emplace(deadline, &e);
         e.wheel = this;
@@ -144,7 +143,6 @@ private:
     std::size_t turns_ = 0;
     std::size_t live_ = 0;
     bool closed_ = false;
-    bool has_timers_ = true;
 };
 
 } // namespace test

@@ -19,7 +19,7 @@ namespace test {
 /// moves when told to.
 class shared_executor final : public magpie::executor, private magpie::timer_service {
 public:
-    explicit shared_executor(std::uint16_t budget = 128) : executor(budget) {}
+    explicit shared_executor(std::uint16_t budget = 128) : executor(budget) { set_timers(this); }
     ~shared_executor() {
         close();
         while (live() > 0)
@@ -124,7 +124,6 @@ private:
         c.registry_previous = c.registry_next = nullptr;
     }
 
-    magpie::timer_service* timers() noexcept override { return this; }
     magpie::clock::time_point now() noexcept override {
         const std::lock_guard guard(lock_);
         return now_;
