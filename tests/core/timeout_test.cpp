@@ -267,6 +267,22 @@ TEST_SUITE("core.timeout") {
         CHECK_THROWS_AS(test::run(f()), std::logic_error);
     }
 
+    TEST_CASE("a timeout that is awaited twice throws std::logic_error") {
+        auto f = [](clock::duration body) -> task<> {
+            auto twice = timeout(1s, magpie::sleep_for(body));
+            const bool in_time = co_await twice;
+            CHECK(in_time == (body < 1s));
+            co_await twice;
+        };
+        test::manual_executor ex;
+        for (const clock::duration body : {0s, 2s}) {
+            auto h = ex.spawn(f(body));
+            ex.advance(1s);
+            CHECK_THROWS_WITH_AS(h.blocking_join(), doctest::Contains("awaited before"),
+                                 std::logic_error);
+        }
+    }
+
     TEST_CASE("TIME-CORE-14 huge limits do not overflow") {
         test::manual_executor ex;
         auto f = [](auto limit) -> task<std::optional<int>> {

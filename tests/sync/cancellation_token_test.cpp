@@ -422,6 +422,21 @@ TEST_SUITE("sync.cancellation_token") {
         // NOLINTEND(bugprone-use-after-move)
     }
 
+    TEST_CASE("run_until_cancelled that is awaited twice throws std::logic_error") {
+        auto f = [](bool cancelled) -> task<> {
+            const cancellation_token token;
+            if (cancelled)
+                token.cancel();
+            auto twice = token.run_until_cancelled(magpie::yield_now());
+            const bool finished = co_await twice;
+            CHECK(finished != cancelled);
+            co_await twice;
+        };
+        for (const bool cancelled : {false, true})
+            CHECK_THROWS_WITH_AS(test::run(f(cancelled)), doctest::Contains("awaited before"),
+                                 std::logic_error);
+    }
+
     TEST_CASE("two branches of one task may wait for one token") {
         test::manual_executor ex;
         const cancellation_token token;

@@ -1,17 +1,13 @@
 #pragma once
 
-#include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/race.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
-#include <magpie/core/timeout.hpp>
 #include <magpie/sync/detail/cancellation_node.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
 
-#include <coroutine>
 #include <cstddef>
-#include <exception>
 #include <functional>
-#include <type_traits>
 #include <utility>
 
 namespace magpie::sync {
@@ -162,103 +158,24 @@ inline cancellation_token::cancelled_operation cancellation_token::cancelled() c
 /// The race of a body against a token. @see cancellation_token::run_until_cancelled
 template <class Body>
 class [[nodiscard("co_await it")]] until_cancelled_operation
-    : public operation<until_cancelled_operation<Body>>,
-      private magpie::detail::branch_owner {
-    using body_value = typename Body::value_type;
-    using branch = magpie::branch;
+    : public magpie::detail::race_operation<until_cancelled_operation<Body>, Body,
+                                            cancellation_token::cancelled_operation> {
+    using base = magpie::detail::race_operation<until_cancelled_operation, Body,
+                                                cancellation_token::cancelled_operation>;
 
 public:
-    using value_type = typename magpie::detail::timeout_value<body_value>::type;
-    static constexpr cancel_safety safety = cancel_safety::unknown;
+    static constexpr errc::errc_t lost = errc::operation_canceled;
 
     until_cancelled_operation(Body&& body, cancellation_token::cancelled_operation stop,
                               const detail::cancellation_node& node) noexcept
-        : body_(std::move(body)), stop_(std::in_place, std::move(stop)), node_(&node) {}
-    until_cancelled_operation(until_cancelled_operation&&) = default;
-
-    bool try_complete() noexcept { return node_->is_cancelled() || body_.start(*this->where(), *this); }
-
-    bool publish() noexcept {
-        // The body has started and waits; now the token, which may be cancelled by now.
-        if (!stop_.start(*this->where(), *this))
-            return true;
-        return body_.request_cancel() == cancel_answer::coming;
-    }
-
-    /// The body's value, or nothing if the token was cancelled first.
-    value_type await_resume() {
-        const bool finished = settle();
-        if constexpr (std::is_void_v<body_value>) {
-            if (finished)
-                body_.take();
-            return finished;
-        } else {
-            return finished ? value_type(body_.take()) : value_type();
-        }
-    }
-
-    /// The same for `as_result`: `errc::operation_canceled` if the token was cancelled first.
-    auto take_result() {
-        using taken = result<body_value>;
-        if (!settle())
-            return taken(boost::system::in_place_error,
-                         errc::make_error_code(errc::operation_canceled));
-        if constexpr (std::is_void_v<body_value>) {
-            body_.take();
-            return taken(boost::system::in_place_value);
-        } else {
-            return taken(boost::system::in_place_value, body_.take());
-        }
-    }
-
-    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept {
-        stop_.discard();
-        return body_.discard();
-    }
+        : base(std::move(body), std::move(stop)), node_(&node) {}
 
 private:
-    /// Destroys the loser. Whether the body has won.
-    bool settle() {
-        if (body_.has_ended()) {
-            stop_.discard();
-            return true;
-        }
-        if (std::exception_ptr error = body_.discard())
-            std::rethrow_exception(std::move(error));
-        return false;
-    }
+    friend base;
 
-    std::coroutine_handle<> branch_ended(branch& b) noexcept override {
-        const bool body_won = &b == static_cast<branch*>(&body_);
-        const cancel_answer loser = body_won ? stop_.request_cancel() : body_.request_cancel();
-        return loser == cancel_answer::quiet ? this->surface() : std::noop_coroutine();
-    }
+    bool is_lost_already() const noexcept { return node_->is_cancelled(); }
 
-    std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        if (body_.is_coming() || stop_.is_coming())
-            return std::noop_coroutine();
-        if (this->is_dropped())
-            drop_body();
-        return this->surface();
-    }
-
-    cancel_answer cancel() noexcept override {
-        const cancel_answer body = body_.request_cancel();
-        const cancel_answer stop = stop_.request_cancel();
-        if (body == cancel_answer::quiet)
-            drop_body();
-        return body == stop ? body : cancel_answer::coming;
-    }
-
-    void drop_body() noexcept {
-        if (std::exception_ptr error = body_.discard())
-            magpie::detail::leaf_access::note(*this->where(), std::move(error));
-    }
-
-    Body body_;
-    magpie::detail::operation_branch<cancellation_token::cancelled_operation> stop_;
-    const detail::cancellation_node* node_; // stop_ keeps it alive
+    const detail::cancellation_node* node_; // the wait for it keeps it alive
 };
 
 template <class Awaitable>

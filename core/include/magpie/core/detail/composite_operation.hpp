@@ -137,8 +137,8 @@ protected:
     void check() const {
         if (awaited_twice_) [[unlikely]]
             throw_usage_error(
-                "this join, select or timeout was awaited before: its branches are gone; make "
-                "a new one for each wait");
+                "this join, select, timeout or the like was awaited before: its branches are gone; "
+                "make a new one for each wait");
     }
 
     /// Cancels every branch that runs, in order. Whether all are quiet.
