@@ -26,7 +26,14 @@ void leaf::defer() noexcept {
     owner().append(*this);
 }
 
+void leaf::step_later() noexcept {
+    MAGPIE_ASSERT(!steps_);
+    steps_ = true;
+    owner().append(*this);
+}
+
 std::coroutine_handle<> leaf::surface() noexcept {
+    MAGPIE_ASSERT(!steps_);
     bound_ = false;
     if (std::exchange(cancelled_, false))
         return where()->surfaced_cancelled();
@@ -85,7 +92,10 @@ std::coroutine_handle<> branch::surfaced_cancelled() noexcept {
 void branch::unwind() noexcept {
     MAGPIE_ASSERT(phase_ == phase::standing);
     phase_ = phase::unwinding;
-    detail::promise_base* frame = std::exchange(leaf_, nullptr)->at();
+    leaf& l = *std::exchange(leaf_, nullptr);
+    if (std::exception_ptr error = l.discard()) // what is below goes first
+        note(std::move(error));
+    detail::promise_base* frame = l.at();
     while (frame != nullptr) {
         detail::child_link* const link = frame->link;
         detail::promise_base* const parent = link != nullptr ? link->parent : nullptr;
@@ -214,6 +224,10 @@ void strand::drop_main() noexcept {
 
 void strand::deliver(leaf& l) noexcept {
     l.deferred_ = false;
+    if (std::exchange(l.steps_, false)) {
+        l.step().resume();
+        return;
+    }
     if (l.cancelled_) {
         l.surface().resume();
         return;

@@ -102,17 +102,11 @@ std::coroutine_handle<> named_connect_operation::branch_ended(branch&) noexcept 
 }
 
 std::coroutine_handle<> named_connect_operation::branch_gone(branch&) noexcept {
-    if (std::exception_ptr error = discard())
-        magpie::detail::leaf_access::note(*this->where(), std::move(error));
     return this->surface();
 }
 
 cancel_answer named_connect_operation::cancel() noexcept {
-    const cancel_answer answer = lookup_ ? lookup_->request_cancel() : connect_->request_cancel();
-    if (answer == cancel_answer::quiet)
-        if (std::exception_ptr error = discard())
-            magpie::detail::leaf_access::note(*this->where(), std::move(error));
-    return answer;
+    return lookup_ ? lookup_->request_cancel() : connect_->request_cancel();
 }
 
 named_connect_operation tcp_stream::connect(std::string_view host, std::uint16_t port,

@@ -177,7 +177,7 @@ auto make_task_branch(A&& awaitable) {
 /// not wait for the other branches: they may need what is held there.
 template <class A>
 auto make_join_branch(A&& awaitable) {
-    if constexpr (leaf_operation<A> && requires(std::remove_cvref_t<A>& o) { o.discard(); })
+    if constexpr (leaf_operation<A> && is_composite<std::remove_cvref_t<A>>)
         return make_task_branch(std::forward<A>(awaitable));
     else
         return make_branch(std::forward<A>(awaitable));

@@ -51,9 +51,17 @@ protected:
     leaf([[maybe_unused]] leaf&& other) noexcept { MAGPIE_ASSERT(!other.bound_); }
     virtual ~leaf() = default;
 
-    /// Takes the leaf back from whoever may wake it. On the strand's turn, once, never blocks.
-    /// A composite also drops the branches that it can drop at once.
+    /// Takes the leaf back from whoever may wake it. On the strand's turn, once, never blocks, and
+    /// destroys nothing: it may be called inside a final suspend. A composite cancels its branches.
     virtual cancel_answer cancel() noexcept = 0;
+
+    /// Destroys the frames that stand below a composite, when it was cancelled and is quiet, or has
+    /// ended and nobody will resume. Called by the turn or in an `await_resume` (R15). Gives what a
+    /// destructor threw.
+    virtual std::exception_ptr discard() noexcept { return nullptr; }
+
+    /// What was asked for by `step_later`. Returns who runs next.
+    virtual std::coroutine_handle<> step() noexcept { return std::noop_coroutine(); }
 
     /// Called when the leaf surfaces after it had yielded before its first attempt (its turn's
     /// budget was spent): makes that attempt. Returns false when it suspended.
@@ -68,6 +76,11 @@ protected:
 
     /// What a composite does when it has ended: gives who runs next. Own turn only.
     std::coroutine_handle<> surface() noexcept;
+
+    /// Has the turn call `step`, later, from its loop: a composite may destroy frames there. Own turn
+    /// only. Until then the leaf must not surface.
+    void step_later() noexcept;
+    bool is_stepping() const noexcept { return steps_; }
 
     /// Where an operation that is about to be awaited belongs (await_transform sets it).
     branch* where() const noexcept;
@@ -100,6 +113,7 @@ private:
     bool bound_ = false;
     bool cancelled_ = false; // answered `coming`: its surfacing drops the branch
     bool deferred_ = false;  // in the ready list since `defer`, for the next turn
+    bool steps_ = false;     // in the ready list since `step_later`
 protected:
     bool retry_ = false; ///< surfacing means `retry`, not the end of the wait
 };

@@ -27,25 +27,11 @@ public:
     bool publish() noexcept { return true; }
     value_type await_resume() { return body_.take(); }
 
-    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept { return body_.discard(); }
-
 private:
     std::coroutine_handle<> branch_ended(branch&) noexcept override { return this->surface(); }
-    std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        drop_body();
-        return this->surface();
-    }
-    cancel_answer cancel() noexcept override {
-        const cancel_answer answer = body_.request_cancel();
-        if (answer == cancel_answer::quiet)
-            drop_body();
-        return answer;
-    }
-    void drop_body() noexcept {
-        if (std::exception_ptr error = body_.discard())
-            detail::leaf_access::note(*this->where(), std::move(error));
-    }
+    std::coroutine_handle<> branch_gone(branch&) noexcept override { return this->surface(); }
+    cancel_answer cancel() noexcept override { return body_.request_cancel(); }
+    std::exception_ptr discard() noexcept override { return body_.discard(); }
 
     Body body_;
 };

@@ -32,9 +32,6 @@ public:
     tcp_stream await_resume();
     result<tcp_stream> take_result();
 
-    /// For a composite above, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept;
-
 private:
     using lookup_step = magpie::detail::result_operation<resolve_operation>;
     using connect_step = magpie::detail::result_operation<connect_operation>;
@@ -48,6 +45,7 @@ private:
     std::coroutine_handle<> branch_ended(branch& b) noexcept override;
     std::coroutine_handle<> branch_gone(branch& b) noexcept override;
     cancel_answer cancel() noexcept override;
+    std::exception_ptr discard() noexcept override;
 
     // One of the two at a time.
     std::optional<magpie::detail::operation_branch<lookup_step>> lookup_;

@@ -46,24 +46,20 @@ private:
         return over ? surface() : std::noop_coroutine();
     }
     std::coroutine_handle<> branch_gone(magpie::branch&) noexcept override {
-        if (first_.is_coming() || second_.is_coming())
-            return std::noop_coroutine();
-        drop();
-        return surface();
+        return first_.is_coming() || second_.is_coming() ? std::noop_coroutine() : surface();
     }
     magpie::cancel_answer cancel() noexcept override {
         using enum magpie::cancel_answer;
         const auto first = first_.request_cancel();
         const auto second = second_.request_cancel();
-        if (first == coming || second == coming)
-            return coming;
-        drop();
-        return quiet;
+        return first == coming || second == coming ? coming : quiet;
     }
-    void drop() noexcept {
+    std::exception_ptr discard() noexcept override {
+        std::exception_ptr first;
         for (branch* b : {&first_, &second_})
             if (std::exception_ptr error = b->discard())
-                magpie::detail::leaf_access::note(*where(), std::move(error));
+                magpie::detail::keep_first(owner(), first, std::move(error));
+        return first;
     }
 
     branch first_;

@@ -47,6 +47,7 @@ public:
         __builtin_prefetch(at + 64, 1);
     }
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
+    static std::exception_ptr discard(leaf& l) noexcept { return l.discard(); }
 };
 
 /// An operation awaited where it stands. g++ 12 moves what await_transform gives by reference into

@@ -33,14 +33,21 @@ public:
     owned_branch() noexcept = default;
     owned_branch(owned_branch&&) noexcept = default;
 
+    bool is_running() const noexcept { return state() == phase::running; }
     bool has_ended() const noexcept { return state() == phase::ended; }
     bool is_coming() const noexcept { return state() == phase::coming; }
+    bool is_standing() const noexcept { return state() == phase::standing; }
 
     /// Asks the branch to end: `quiet` if nothing more will be heard of it (its frames may stand).
     cancel_answer request_cancel() noexcept {
-        return state() == phase::running ? cancel()
-               : is_coming()             ? cancel_answer::coming
-                                         : cancel_answer::quiet;
+        return is_running() ? cancel() : is_coming() ? cancel_answer::coming : cancel_answer::quiet;
+    }
+
+    /// Destroys the frames of a branch that was cancelled and is quiet. What destructors throw is
+    /// noted.
+    void clear() noexcept {
+        if (is_standing())
+            unwind();
     }
 
 protected:
@@ -68,6 +75,18 @@ private:
 /// Receives an exception that has no other way out of the task whose strand this is: it goes to the
 /// hook for unhandled ones. On the strand's turn.
 void report_lost(const strand& s, std::exception_ptr error) noexcept;
+
+/// Of several exceptions one can be thrown. The others are reported, none is swallowed.
+inline void keep_first(const strand& s, std::exception_ptr& first, std::exception_ptr error) noexcept {
+    if (first)
+        report_lost(s, std::move(error));
+    else
+        first = std::move(error);
+}
+
+/// Whether an operation has branches, and so may hold frames after it has ended.
+template <class Operation>
+inline constexpr bool is_composite = std::is_base_of_v<branch_owner, Operation>;
 
 template <class Operation>
 constexpr cancel_safety operation_safety() noexcept {
@@ -105,32 +124,36 @@ public:
     /// The result of an operation that has ended.
     value_type take() { return operation_.await_resume(); }
 
+    /// Whether frames wait for `clear` or `discard`.
+    bool holds_frames() const noexcept { return is_composite<Operation> && is_standing(); }
+
     /// Destroys the operation: one that was handed something gives it back.
     std::exception_ptr discard() noexcept {
-        std::exception_ptr error;
-        if (std::exchange(alive_, false)) {
-            // A composite that has ended may still hold frames, for its await_resume to destroy; not
-            // its destructor (R15).
-            if constexpr (composite) {
-                error = operation_.discard();
-                if (noted_)
-                    error = std::move(noted_);
-            }
-            operation_.Operation::~Operation();
+        if constexpr (is_composite<Operation>) {
+            clear();
+            // One that has ended may still hold frames, for its await_resume to destroy; not its
+            // destructor (R15).
+            if (alive_ && has_ended())
+                if (std::exception_ptr error = leaf_access::discard(operation_))
+                    note(std::move(error));
         }
-        return error;
+        if (std::exchange(alive_, false))
+            operation_.Operation::~Operation();
+        if constexpr (is_composite<Operation>)
+            return std::exchange(noted_, nullptr);
+        else
+            return nullptr;
     }
 
 private:
-    static constexpr bool composite = requires(Operation& o) { o.discard(); };
-
     void note(std::exception_ptr error) noexcept override {
-        if constexpr (composite) // a plain operation has no frames that could throw
-            noted_ = std::move(error);
+        if constexpr (is_composite<Operation>) // a plain operation has no frames that could throw
+            keep_first(owner(), noted_, std::move(error));
     }
 
     struct nothing {};
-    [[no_unique_address]] std::conditional_t<composite, std::exception_ptr, nothing> noted_;
+    [[no_unique_address]] std::conditional_t<is_composite<Operation>, std::exception_ptr, nothing>
+        noted_;
     union {
         Operation operation_;
     };
@@ -158,6 +181,8 @@ public:
     }
 
     value_type take() { return operation_->await_resume(); }
+
+    bool holds_frames() const noexcept { return false; }
 
     /// Leaves the operation as after an await: it may outlive this branch.
     std::exception_ptr discard() noexcept {
@@ -219,11 +244,12 @@ public:
         return has_failed() ? outcome_.take_error() : std::exception_ptr();
     }
 
+    bool holds_frames() const noexcept { return is_standing(); }
+
     /// Destroys the frames that stand and the result. Gives what a destructor threw (R16).
     std::exception_ptr discard() noexcept {
-        if (state() == phase::standing) {
-            unwind();
-        } else if (has_ended()) {
+        clear();
+        if (has_ended()) {
             try {
                 outcome_.reset();
             } catch (...) {
@@ -235,7 +261,12 @@ public:
     }
 
 private:
-    void note(std::exception_ptr e) noexcept override { outcome_.fail(std::move(e)); }
+    void note(std::exception_ptr e) noexcept override {
+        if (outcome_.has_error()) // the first is the cause; the second is not lost in silence
+            report_lost(owner(), std::move(e));
+        else
+            outcome_.fail(std::move(e));
+    }
 
     task<T> task_;
     outcome<T> outcome_;

@@ -122,11 +122,10 @@ public:
 
     bool publish() noexcept { return true; } // a branch that waits, or is coming, resumes it
 
-    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept { return discard_but(nullptr); }
-
 protected:
     ~composite_operation() = default;
+
+    std::exception_ptr discard() noexcept override { return discard_but(nullptr); }
 
     /// To be called first in `try_complete`: false if it was awaited before.
     bool begin() noexcept {
@@ -141,15 +140,21 @@ protected:
                 "make a new one for each wait");
     }
 
-    /// Cancels every branch that runs, in order. Whether all are quiet.
+    /// Cancels every branch that runs, in order. Whether all are quiet: then their frames stand until
+    /// `await_resume`, or `discard`.
     bool cancel_running() noexcept {
         coming_ = 0;
+        bool frames = false;
         branches_.any([&](auto& b) {
             if (b.request_cancel() == cancel_answer::coming)
                 ++coming_;
+            frames = frames || b.holds_frames();
             return false;
         });
-        return coming_ == 0;
+        // What is quiet does not stand until the others have come: it may hold what they wait for.
+        if (coming_ > 0 && frames && !this->is_stepping())
+            this->step_later();
+        return coming_ == 0 && !this->is_stepping();
     }
 
     /// Destroys all but one of the branches. Gives the first exception that a destructor threw.
@@ -164,34 +169,36 @@ protected:
         return first;
     }
 
-    /// Of several exceptions one can be thrown. The others are reported, none is swallowed.
     void keep_first(std::exception_ptr& first, std::exception_ptr error) noexcept {
-        if (first)
-            report_lost(this->where()->owner(), std::move(error));
-        else
-            first = std::move(error);
+        detail::keep_first(this->owner(), first, std::move(error));
     }
 
     Branches branches_;
 
 private:
     std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        if (--coming_ > 0)
-            return std::noop_coroutine();
-        if (this->is_dropped())
-            drop();
-        return this->surface();
+        return --coming_ > 0 || this->is_stepping() ? std::noop_coroutine() : this->surface();
+    }
+
+    std::coroutine_handle<> step() noexcept override {
+        if (this->is_dropped()) { // what has ended may hold as much as what is quiet
+            if (std::exception_ptr error = discard())
+                leaf_access::note(*this->where(), std::move(error));
+        } else {
+            branches_.any([](auto& b) {
+                b.clear();
+                return false;
+            });
+        }
+        return coming_ > 0 ? std::noop_coroutine() : this->surface();
     }
 
     cancel_answer cancel() noexcept override {
-        const bool quiet = cancel_running();
-        drop();
-        return quiet ? cancel_answer::quiet : cancel_answer::coming;
-    }
-
-    void drop() noexcept {
-        if (std::exception_ptr error = discard())
-            leaf_access::note(*this->where(), std::move(error));
+        if (cancel_running())
+            return cancel_answer::quiet;
+        if (!this->is_stepping())
+            this->step_later();
+        return cancel_answer::coming;
     }
 
     std::size_t coming_ = 0; // branches that were cancelled and have not surfaced

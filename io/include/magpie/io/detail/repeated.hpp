@@ -47,15 +47,6 @@ public:
         return {boost::system::in_place_value};
     }
 
-    /// For a composite above, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept {
-        if (!step_)
-            return nullptr;
-        std::exception_ptr error = step_->discard();
-        step_.reset();
-        return error;
-    }
-
 private:
     /// Makes steps until one waits (false) or all is over (true).
     bool run() noexcept {
@@ -89,18 +80,10 @@ private:
         }
         return this->surface();
     }
-    std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        if (std::exception_ptr error = discard())
-            magpie::detail::leaf_access::note(*this->where(), std::move(error));
-        return this->surface();
-    }
-    cancel_answer cancel() noexcept override {
-        const cancel_answer answer = step_->request_cancel();
-        if (answer == cancel_answer::quiet) {
-            if (std::exception_ptr error = discard())
-                magpie::detail::leaf_access::note(*this->where(), std::move(error));
-        }
-        return answer;
+    std::coroutine_handle<> branch_gone(branch&) noexcept override { return this->surface(); }
+    cancel_answer cancel() noexcept override { return step_->request_cancel(); }
+    std::exception_ptr discard() noexcept override {
+        return step_ ? step_->discard() : std::exception_ptr();
     }
 
     Loop loop_;
