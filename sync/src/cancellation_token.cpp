@@ -68,8 +68,7 @@ void cancellation_node::let_go() noexcept {
 }
 
 void cancellation_node::cancel() noexcept {
-    wait_node* woken = nullptr;
-    wait_node** end = &woken;
+    wake_list woken; // the last to go: a waiter may let go of the last reference to this node
     cancellation_node* bridges = nullptr; // of this subtree: nobody else deletes them
     if (tree_ == nullptr)
         return;
@@ -91,32 +90,24 @@ void cancellation_node::cancel() noexcept {
                 child->unlink();
                 child->next_ = std::exchange(list, child);
             }
-            *end = n->mark();
-            while (*end != nullptr)
-                end = &(*end)->next;
+            n->mark(woken);
             if (n->is_bridge_) {
                 n->next_ = std::exchange(bridges, n);
                 --tree_->nodes; // not the last: this node is still in the count
             }
         }
     }
-    // A waiter that is woken may let go of the last reference to this node.
     while (bridges != nullptr)
         delete std::exchange(bridges, bridges->next_);
-    while (woken != nullptr) {
-        wait_node* const next = woken->next; // before the wake, which may free the node
-        wake(static_cast<cancellation_token::cancelled_operation&>(*woken));
-        woken = next;
-    }
 }
 
-wait_node* cancellation_node::mark() noexcept {
+void cancellation_node::mark(wake_list& woken) noexcept {
     const spin_guard waiters(lock_);
     cancelled_.store(true, std::memory_order_release); // pairs with is_cancelled()
-    return waiters_.take_all();
+    woken.take_all(waiters_);
 }
 
-bool cancellation_node::enter(wait_node& w) noexcept {
+bool cancellation_node::enter(waiter& w) noexcept {
     const spin_guard waiters(lock_);
     if (cancelled_.load(std::memory_order_relaxed)) // written under the lock
         return false;
@@ -124,9 +115,9 @@ bool cancellation_node::enter(wait_node& w) noexcept {
     return true;
 }
 
-bool cancellation_node::leave(wait_node& w) noexcept {
+bool cancellation_node::leave(waiter& w) noexcept {
     const spin_guard waiters(lock_);
-    if (!w.linked())
+    if (!w.is_listed())
         return false;
     waiters_.remove(w);
     return true;

@@ -3,17 +3,10 @@
 namespace magpie::sync {
 
 void event::set() noexcept {
-    detail::wait_node* n;
-    {
-        const magpie::detail::lock_guard guard(lock_);
-        set_.store(true, std::memory_order_release); // pairs with is_set()
-        n = waiters_.take_all();
-    }
-    while (n != nullptr) {
-        detail::wait_node* const next = n->next; // before the wake, which may free the node
-        wake(static_cast<wait_operation&>(*n));
-        n = next;
-    }
+    detail::wake_list woken;
+    const magpie::detail::lock_guard guard(lock_);
+    set_.store(true, std::memory_order_release); // pairs with is_set()
+    woken.take_all(waiters_);
 }
 
 bool event::wait_operation::publish() noexcept {
@@ -26,7 +19,7 @@ bool event::wait_operation::publish() noexcept {
 
 cancel_answer event::wait_operation::cancel() noexcept {
     const magpie::detail::lock_guard guard(event_->lock_);
-    if (!linked())
+    if (!is_listed())
         return cancel_answer::coming; // set() has it in hand
     event_->waiters_.remove(*this);
     return cancel_answer::quiet;

@@ -10,19 +10,17 @@ using namespace model_test;
 using how = spoiled::how;
 
 /// The product's event with one line wrong.
-enum class flaw : unsigned char { none, always_quiet, reads_after_wake };
+enum class flaw : unsigned char { none, always_quiet, wakes_first };
 
 template <flaw Flaw>
 class copied_event {
 public:
-    class wait_operation : public magpie::operation<wait_operation>,
-                           private magpie::sync::detail::wait_node {
+    class wait_operation : public magpie::operation<wait_operation, magpie::sync::detail::waiter> {
     public:
         static constexpr magpie::cancel_safety safety = magpie::cancel_safety::safe;
 
         explicit wait_operation(copied_event& e) noexcept : event_(&e) {}
-        wait_operation(wait_operation&& other) noexcept
-            : magpie::operation<wait_operation>(std::move(other)), wait_node(), event_(other.event_) {}
+        wait_operation(wait_operation&&) noexcept = default;
 
         bool try_complete() const noexcept { return event_->set_.load(std::memory_order_acquire); }
         bool publish() noexcept {
@@ -38,7 +36,7 @@ public:
         friend class copied_event;
         magpie::cancel_answer cancel() noexcept override {
             const magpie::detail::lock_guard guard(event_->lock_);
-            if (linked())
+            if (this->is_listed())
                 event_->waiters_.remove(*this);
             else if (Flaw != flaw::always_quiet)
                 return magpie::cancel_answer::coming;
@@ -49,18 +47,16 @@ public:
     };
 
     void set() noexcept {
-        magpie::sync::detail::wait_node* n = nullptr;
-        {
-            const magpie::detail::lock_guard guard(lock_);
-            set_.store(true, std::memory_order_release);
-            n = waiters_.take_all();
-        }
-        while (n != nullptr) {
-            auto* next = n->next;
-            wake(static_cast<wait_operation&>(*n));
-            if (Flaw == flaw::reads_after_wake)
-                next = n->next;
-            n = next;
+        magpie::sync::detail::wake_list woken;
+        const magpie::detail::lock_guard guard(lock_);
+        set_.store(true, std::memory_order_release);
+        while (magpie::sync::detail::waiter* const w = waiters_.front()) {
+            if (Flaw == flaw::wakes_first) {
+                wake(*w);
+                waiters_.remove(*w);
+            } else {
+                woken.take(waiters_, *w);
+            }
         }
     }
     wait_operation wait() noexcept { return wait_operation(*this); }
@@ -97,8 +93,8 @@ scenario wait("event.wait", &set_and_wait<magpie::sync::event>);
 
 mistake no_recheck(wait, "a waiter enters the list without looking again whether the event is set",
                    {"wait_operation::publish", "load", how::outdated});
-mistake reads_after_wake(wait, "set() reads a waiter after it has woken it",
-                         &set_and_wait<copied_event<flaw::reads_after_wake>>);
+mistake wakes_first(wait, "set() takes a waiter out of the list after it has woken it",
+                    &set_and_wait<copied_event<flaw::wakes_first>>);
 
 // --- a task waits and is dropped ---
 

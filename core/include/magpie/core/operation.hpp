@@ -28,12 +28,14 @@ enum class cancel_safety : unsigned char {
 ///
 /// An operation that completes at once takes one unit of its turn's budget; one that finds none
 /// left yields before its attempt, so that a task whose channel is never empty starves nobody.
-template <class Derived>
-class operation : public leaf {
+///
+/// `Leaf` is `leaf`, or a class derived from it: one with a place in a list, say.
+template <class Derived, class Leaf = leaf>
+class operation : public Leaf {
 public:
     bool await_ready() noexcept {
-        retry_ = !has_budget(); // decided once: an attempt may start branches, which take budget
-        if (retry_) [[unlikely]]
+        this->retry_ = !has_budget(); // decided once: an attempt may start branches, which take budget
+        if (this->retry_) [[unlikely]]
             return false;
         if (!self().try_complete())
             return false;
@@ -46,7 +48,7 @@ public:
         static_assert(std::derived_from<Promise, detail::promise_base>,
                       "a magpie operation can only be awaited in a magpie::task: wrap the caller's "
                       "code in one and spawn it, or use the blocking_ form on a plain thread");
-        bind(static_cast<detail::promise_base&>(caller.promise()));
+        this->bind(static_cast<detail::promise_base&>(caller.promise()));
         return suspend();
     }
 
@@ -55,7 +57,7 @@ public:
         detail::leaf_access::place(*this, b);
         if (self().await_ready()) // some operations have one of their own
             return false;
-        bind(b);
+        this->bind(b);
         return suspend();
     }
 
@@ -64,18 +66,20 @@ protected:
     operation(operation&&) noexcept = default;
     ~operation() = default;
 
-    bool has_budget() const noexcept { return where()->owner().budget() > 0 || where()->unconstrained; }
+    bool has_budget() const noexcept {
+        return this->where()->owner().budget() > 0 || this->where()->unconstrained;
+    }
     void take_budget() const noexcept {
-        if (!where()->unconstrained)
-            where()->owner().take_budget();
+        if (!this->where()->unconstrained)
+            this->where()->owner().take_budget();
     }
 
 private:
     Derived& self() noexcept { return static_cast<Derived&>(*this); }
 
     bool suspend() noexcept {
-        if (retry_) [[unlikely]] {
-            defer();
+        if (this->retry_) [[unlikely]] {
+            this->defer();
             return true;
         }
         return self().publish();

@@ -122,15 +122,12 @@ private:
 };
 
 /// The wait for a token's end. @see cancellation_token::cancelled
-class cancellation_token::cancelled_operation : public operation<cancelled_operation>,
-                                                private detail::wait_node {
+class cancellation_token::cancelled_operation : public operation<cancelled_operation, detail::waiter> {
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
     explicit cancelled_operation(cancellation_token t) noexcept : token_(std::move(t)) {}
-    cancelled_operation(cancelled_operation&& other) noexcept
-        : operation<cancelled_operation>(std::move(other)), wait_node(),
-          token_(std::move(other.token_)) {}
+    cancelled_operation(cancelled_operation&&) noexcept = default;
 
     bool try_complete() const noexcept {
         return token_.node_ == nullptr || token_.node_->is_cancelled();
@@ -144,7 +141,6 @@ public:
     }
 
 private:
-    friend class detail::cancellation_node;
     cancel_answer cancel() noexcept override;
 
     cancellation_token token_;

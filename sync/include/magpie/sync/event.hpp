@@ -53,20 +53,18 @@ private:
     detail::wait_list waiters_; // guarded by lock_; nobody enters once set_
 };
 
-class event::wait_operation : public operation<wait_operation>, private detail::wait_node {
+class event::wait_operation : public operation<wait_operation, detail::waiter> {
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
     explicit wait_operation(event& e) noexcept : event_(&e) {}
-    wait_operation(wait_operation&& other) noexcept
-        : operation<wait_operation>(std::move(other)), wait_node(), event_(other.event_) {}
+    wait_operation(wait_operation&&) noexcept = default;
 
     bool try_complete() const noexcept { return event_->is_set(); }
     bool publish() noexcept;
     void await_resume() const noexcept {}
 
 private:
-    friend class event;
     cancel_answer cancel() noexcept override;
 
     event* event_;

@@ -60,16 +60,16 @@ public:
     void cancel() noexcept;
 
     /// Enters a waiter. False if the node is cancelled.
-    bool enter(wait_node& w) noexcept;
+    bool enter(waiter& w) noexcept;
 
     /// Takes a waiter back. False if cancel() has it in hand.
-    bool leave(wait_node& w) noexcept;
+    bool leave(waiter& w) noexcept;
 
 private:
     explicit cancellation_node(cancellation_tree* tree) noexcept : tree_(tree) {}
 
     void let_go() noexcept;
-    wait_node* mark() noexcept;
+    void mark(wake_list& woken) noexcept;
 
     // Under the tree's lock:
     bool has_one_child() const noexcept {

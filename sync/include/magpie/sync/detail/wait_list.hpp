@@ -7,15 +7,39 @@
 
 namespace magpie::sync::detail {
 
-/// A leaf's place in a list of waiters. Null links: in no list.
+/// The links of a list of waiters. Null: in no list.
 struct wait_node {
     wait_node* previous = nullptr;
     wait_node* next = nullptr;
-
-    bool linked() const noexcept { return previous != nullptr; }
 };
 
-/// A first-in-first-out list of waiters, guarded by its owner's lock. O(1) throughout.
+/// A leaf that stands in a `wait_list` while it waits: what `operation<Derived, waiter>` stands on.
+class waiter : public leaf, private wait_node {
+public:
+    /// Whether it is in a list. A bound waiter that is in none is in a waker's hand: its `cancel` has to
+    /// answer `coming`. To be asked under the list's lock.
+    bool is_listed() const noexcept { return previous != nullptr; }
+
+protected:
+    waiter() noexcept = default;
+    waiter(waiter&& other) noexcept : leaf(std::move(other)), wait_node() {
+        MAGPIE_ASSERT(!other.is_listed());
+    }
+    ~waiter() = default;
+
+private:
+    friend class wait_list;
+    friend class wake_list;
+};
+
+/// Waiters, first come first, guarded by the lock of whoever owns the list. O(1) throughout.
+///
+/// The protocol, for the sides that meet in it:
+///   `publish`  under the lock: look once more, `push_back`, return true.
+///   a waker    under the lock: take waiters out, onto a `wake_list` that was made before the lock;
+///              note in them what they are handed. They are woken when both go, in that order.
+///   `cancel`   under the lock: listed, `remove` and `quiet`; else `coming`, and what the waiter was
+///              handed goes to the next when its operation is destroyed (R9).
 class wait_list {
 public:
     wait_list() noexcept { end_.previous = end_.next = &end_; }
@@ -25,33 +49,72 @@ public:
 
     bool empty() const noexcept { return end_.next == &end_; }
 
-    void push_back(wait_node& n) noexcept {
-        n.previous = end_.previous;
-        n.next = &end_;
-        n.previous->next = &n;
-        end_.previous = &n;
-    }
+    /// The first and the last; null if there is none.
+    waiter* front() const noexcept { return at(end_.next); }
+    waiter* back() const noexcept { return at(end_.previous); }
 
-    void remove(wait_node& n) noexcept {
+    void push_back(waiter& w) noexcept { link_before(end_, w); }
+    void push_front(waiter& w) noexcept { link_before(*end_.next, w); }
+
+    void remove(waiter& w) noexcept {
+        wait_node& n = w;
         n.previous->next = n.next;
         n.next->previous = n.previous;
         n.previous = n.next = nullptr;
     }
 
-    /// Takes everybody out; gives the first, linked by `next`, the last one's null.
-    wait_node* take_all() noexcept {
-        if (empty())
-            return nullptr;
-        wait_node* const first = end_.next;
-        end_.previous->next = nullptr;
-        for (wait_node* n = first; n != nullptr; n = n->next)
-            n->previous = nullptr; // linked() is how a cancel sees that the wake is coming
-        end_.previous = end_.next = &end_;
-        return first;
+private:
+    friend class wake_list;
+
+    waiter* at(wait_node* n) const noexcept { return n != &end_ ? static_cast<waiter*>(n) : nullptr; }
+    static void link_before(wait_node& place, wait_node& n) noexcept {
+        MAGPIE_ASSERT(n.previous == nullptr);
+        n.previous = place.previous;
+        n.next = &place;
+        n.previous->next = &n;
+        place.previous = &n;
     }
 
-private:
     wait_node end_;
+};
+
+/// Waiters that were taken out under a lock, to be woken, in that order, when this goes: so it is
+/// made before the lock is taken.
+class wake_list {
+public:
+    wake_list() noexcept = default;
+    wake_list(const wake_list&) = delete;
+    wake_list& operator=(const wake_list&) = delete;
+    ~wake_list() {
+        while (first_ != nullptr) {
+            waiter& w = static_cast<waiter&>(*first_);
+            first_ = first_->next; // before the wake, after which the waiter may be gone
+            wake(w);
+        }
+    }
+
+    /// Takes `w` out of `list`.
+    void take(wait_list& list, waiter& w) noexcept {
+        list.remove(w);
+        append(w);
+    }
+
+    /// Takes everybody out. O(waiters).
+    void take_all(wait_list& list) noexcept {
+        while (waiter* const w = list.front())
+            take(list, *w);
+    }
+
+    bool empty() const noexcept { return first_ == nullptr; }
+
+private:
+    void append(wait_node& n) noexcept {
+        *last_ = &n;
+        last_ = &n.next;
+    }
+
+    wait_node* first_ = nullptr;
+    wait_node** last_ = &first_;
 };
 
 } // namespace magpie::sync::detail
