@@ -4,3 +4,4 @@
 
 #include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/event.hpp>
+#include <magpie/sync/semaphore.hpp>
