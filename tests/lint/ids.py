@@ -40,6 +40,7 @@ REQUIRED = [
     *_ids("SC-TOKEN", range(1, 13)),
     *_ids("TASK-SETS", range(1, 25)),
     *_ids("SC-SELECT", range(1, 21)),
+    *_ids("SYNC-ONESHOT", range(1, 16)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

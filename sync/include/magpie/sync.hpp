@@ -4,4 +4,7 @@
 
 #include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/event.hpp>
+#include <magpie/sync/oneshot.hpp>
+#include <magpie/sync/received.hpp>
 #include <magpie/sync/semaphore.hpp>
+#include <magpie/sync/send_result.hpp>
