@@ -12,8 +12,10 @@
 #include <magpie/core/log.hpp>
 #include <magpie/core/may_lose.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/core/pinned.hpp>
 #include <magpie/core/select.hpp>
 #include <magpie/core/select_case.hpp>
+#include <magpie/core/shield.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/strand.hpp>
 #include <magpie/core/task.hpp>
@@ -23,4 +25,5 @@
 #include <magpie/core/timer.hpp>
 #include <magpie/core/unconstrained.hpp>
 #include <magpie/core/unhandled.hpp>
+#include <magpie/core/with.hpp>
 #include <magpie/core/yield.hpp>

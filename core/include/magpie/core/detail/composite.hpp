@@ -6,6 +6,7 @@
 
 #include <coroutine>
 #include <exception>
+#include <functional>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -230,17 +231,38 @@ public:
         return has_ended();
     }
 
+    /// The same with the task that `make()` gives. What `make` throws is how the branch ends.
+    template <class Make>
+    bool start_made(const branch& parent, branch_owner& owner, Make make) noexcept {
+        try {
+            task_ = make();
+        } catch (...) {
+            attach(parent, owner);
+            outcome_.fail(std::current_exception());
+            end_leaf();
+            return true;
+        }
+        return start(parent, owner);
+    }
+
     T take() {
         destroy_root();
         return outcome_.take();
     }
 
-    /// Of a branch that has ended: whether by an exception.
+    /// Destroys the frames of a branch that is over. What came of it stays.
+    void leave() noexcept {
+        clear();
+        if (has_ended())
+            destroy_root();
+    }
+
+    /// Of a branch that is over: whether by an exception.
     bool has_failed() const noexcept { return outcome_.has_error(); }
 
-    /// The exception of a branch that has ended, null if it has a value: nothing is thrown.
+    /// The exception of a branch that is over, null if it has none: nothing is thrown.
     std::exception_ptr take_error() noexcept {
-        destroy_root();
+        leave();
         return has_failed() ? outcome_.take_error() : std::exception_ptr();
     }
 
@@ -281,6 +303,21 @@ template <class A>
 task<awaited_type<A>> as_task(A awaitable) {
     co_return co_await std::forward<A>(awaitable);
 }
+
+/// Calls a function that gives something to await: what it gives, as a task.
+template <class F, class Argument>
+auto call_as_task(F& f, Argument& argument) {
+    using given = std::invoke_result_t<F&, Argument&>;
+    if constexpr (is_task<given>::value)
+        return std::invoke(f, argument);
+    else
+        return as_task<given>(std::invoke(f, argument));
+}
+
+/// What comes of it.
+template <class F, class Argument>
+using called_type =
+    typename decltype(call_as_task(std::declval<F&>(), std::declval<Argument&>()))::value_type;
 
 /// Whether an operation may stand in a composite as an lvalue, and be awaited again afterwards.
 template <class Operation>
