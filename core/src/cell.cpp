@@ -35,11 +35,12 @@ void cell::retain() noexcept {
     references_.fetch_add(1, std::memory_order_relaxed); // the caller holds a reference already
 }
 
-void cell::release() noexcept {
+void cell::release(std::uint32_t references) noexcept {
     // Acquire: the last one to leave sees what the others did before they left; they released.
-    // Who holds the only reference needs no read-modify-write: nobody else can make another.
-    const bool last = (references_.load(std::memory_order_acquire) & ~aborted_bit) == 1 ||
-                      (references_.fetch_sub(1, std::memory_order_acq_rel) & ~aborted_bit) == 1;
+    // Who holds all there are needs no read-modify-write: nobody else can make another.
+    const bool last = (references_.load(std::memory_order_acquire) & ~aborted_bit) == references ||
+                      (references_.fetch_sub(references, std::memory_order_acq_rel) & ~aborted_bit) ==
+                          references;
     if (last) {
         drop_result_contained();
         delete this;
@@ -51,7 +52,7 @@ void cell::refuse() noexcept {
     strand* const outer = std::exchange(here.turn, this); // its last turn, on the spawner's thread
     drop_main();
     here.turn = outer;
-    complete();
+    end();
 }
 
 bool cell::is_finished() const noexcept {
@@ -122,6 +123,13 @@ void cell::complete() noexcept {
     } else if (word != nullptr) {
         wake(*static_cast<leaf*>(word)); // the cell belongs to the handle now, and may be gone
     }
+}
+
+bool cell::publish_end() noexcept {
+    void* const word = join_.exchange(done(), std::memory_order_acq_rel); // (E), (L), (D)
+    if (word != nullptr && word != detached())
+        wake(*static_cast<leaf*>(word));
+    return word == detached();
 }
 
 bool cell::may_sleep() noexcept { return where_it_runs().enroll(*this); }

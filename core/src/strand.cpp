@@ -85,7 +85,8 @@ cancel_answer branch::cancel() noexcept {
 
 std::coroutine_handle<> branch::surfaced_cancelled() noexcept {
     phase_ = phase::standing;
-    unwind();
+    if (!kept_)
+        unwind();
     return gone();
 }
 

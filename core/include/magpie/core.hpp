@@ -13,6 +13,8 @@
 #include <magpie/core/may_lose.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/core/pinned.hpp>
+#include <magpie/core/scope.hpp>
+#include <magpie/core/scope_error.hpp>
 #include <magpie/core/select.hpp>
 #include <magpie/core/select_case.hpp>
 #include <magpie/core/shield.hpp>

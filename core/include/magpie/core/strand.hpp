@@ -204,6 +204,7 @@ private:
 
 protected:
     bool enrolled_ : 1 = false; // of a strand: it stands here to fill a gap in the layout
+    bool kept_ : 1 = false; // dropped while it was coming, its frames stand until its owner unwinds it
 
 public:
     bool unconstrained : 1 = false; ///< operations below take no budget

@@ -77,7 +77,7 @@ public:
 
     /// Takes and gives back a reference (abort handles; the task and its handle share the first).
     void retain() noexcept;
-    void release() noexcept;
+    void release(std::uint32_t references = 1) noexcept;
 
     /// Ends a task that never ran and never will: its executor is closed. By `adopt` alone.
     void refuse() noexcept;
@@ -116,6 +116,16 @@ protected:
     void report_unhandled(std::exception_ptr e) noexcept; // null: nothing to report
 
     virtual void drop_result() = 0; // may throw what the result's destructor throws
+    void drop_result_contained() noexcept;
+
+    /// What the end of a task does when its frames are gone and its executor has let it go. One that
+    /// belongs to a scope has more to tell.
+    virtual void end() noexcept { complete(); }
+
+    /// Publishes the result and wakes who waits for it. Whether the handle is gone: the handle's side
+    /// is the caller's then, and nothing was reported. Otherwise it is the handle's, and the cell gone
+    /// unless the caller has a reference.
+    bool publish_end() noexcept;
 
     /// Makes this the cell of a task whose end a set is told: nobody waits for it alone. To be called
     /// before anybody else knows the cell.
@@ -134,7 +144,6 @@ private:
     void finish() noexcept override;
     std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }
     std::coroutine_handle<> gone() noexcept override { return std::noop_coroutine(); }
-    void drop_result_contained() noexcept;
 
     // join_ is one of
     //   null         open: the task has not ended, nobody waits

@@ -51,6 +51,9 @@ public:
             unwind();
     }
 
+    /// Leaves its frames standing when it is dropped, until `discard()`.
+    void keep_frames() noexcept { kept_ = true; }
+
 protected:
     ~owned_branch() = default;
 
