@@ -16,12 +16,16 @@ waiting_thread::waiting_thread() : strand(static_cast<executor&>(*this)) {
 }
 
 void waiting_thread::wait() noexcept {
-    if (!try_idle())
-        return; // ready already; the waker has touched this strand for the last time
-    // Acquire: pairs with the release in schedule(), the waker's last touch (R34). What the waker
-    // did before is visible, and the strand may leave this stack.
-    while (notified_.word.load(std::memory_order_acquire) == 0)
-        notified_.wait(0);
+    run_turn();                       // it may be ready already; else the strand goes idle
+    while (state() != phase::ended) { // an operation may have more than one thing to wait for
+        // Acquire: pairs with the release in schedule(), the waker's last touch (R34). What the waker
+        // did before is visible, and the strand may leave this stack.
+        while (notified_.word.load(std::memory_order_acquire) == 0)
+            notified_.wait(0);
+        // Relaxed: only who finds the strand idle notifies, and it is idle in the turn's end again.
+        notified_.word.store(0, std::memory_order_relaxed);
+        run_turn();
+    }
 }
 
 void waiting_thread::schedule(strand&, placement) noexcept {

@@ -242,9 +242,9 @@ void strand::deliver(leaf& l) noexcept {
 
 bool strand::try_idle() noexcept {
     detail::ready_node* seen = busy();
-    // Success: (T). Failure: (N), for a waiting thread, which takes nothing and goes on at once.
+    // Success: (T). Failure, relaxed: what is new is taken next.
     return word_.compare_exchange_strong(seen, idle(), std::memory_order_acq_rel,
-                                         std::memory_order_acquire);
+                                         std::memory_order_relaxed);
 }
 
 void strand::run_turn() noexcept {

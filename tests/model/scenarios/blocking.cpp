@@ -41,14 +41,17 @@ public:
     }
 
     void wait(const magpie::join_handle<int>& joined) noexcept {
-        if (!try_idle())
-            return;
-        if (Flaw == flaw::leaves_early) {
-            while (!joined.is_finished())
-                notified_.wait(0);
-        } else {
+        run_turn();
+        while (state() != phase::ended) {
+            if (Flaw == flaw::leaves_early) {
+                while (!joined.is_finished())
+                    notified_.wait(0);
+                return;
+            }
             while (notified_.word.load(std::memory_order_acquire) == 0)
                 notified_.wait(0);
+            notified_.word.store(0, std::memory_order_relaxed);
+            run_turn();
         }
     }
 

@@ -231,9 +231,6 @@ protected:
     explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}
     ~strand() = default;
 
-    /// Goes idle, for a strand that a plain thread waits on. False: a leaf is ready already.
-    bool try_idle() noexcept;
-
     /// Wakes the abort node: the next turn drops the main branch. At most once (the caller sees
     /// to it), from any thread that keeps the strand's memory alive.
     void push_abort() noexcept { push(abort_); }
@@ -277,6 +274,7 @@ private:
     void push(detail::ready_node& n) noexcept;
     void append(detail::ready_node& n) noexcept;
     void take_new() noexcept;
+    bool try_idle() noexcept;
     void deliver(leaf& l) noexcept;
     bool over() const noexcept { return phase_ == phase::ended || phase_ == phase::gone; }
 
