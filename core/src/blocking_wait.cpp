@@ -16,15 +16,15 @@ waiting_thread::waiting_thread() : strand(static_cast<executor&>(*this)) {
 }
 
 void waiting_thread::wait() noexcept {
-    run_turn();                       // it may be ready already; else the strand goes idle
+    resume_ready();                   // it may be ready already; else the strand goes idle
     while (state() != phase::ended) { // an operation may have more than one thing to wait for
         // Acquire: pairs with the release in schedule(), the waker's last touch (R34). What the waker
         // did before is visible, and the strand may leave this stack.
         while (notified_.word.load(std::memory_order_acquire) == 0)
             notified_.wait(0);
-        // Relaxed: only who finds the strand idle notifies, and it is idle in the turn's end again.
+        // Relaxed: only who finds the strand idle notifies, and it is not idle before the next line.
         notified_.word.store(0, std::memory_order_relaxed);
-        run_turn();
+        resume_ready();
     }
 }
 

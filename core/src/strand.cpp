@@ -149,6 +149,15 @@ void strand::append(detail::ready_node& n) noexcept {
     tail_ = &n;
 }
 
+detail::ready_node& strand::take_first() noexcept {
+    detail::ready_node& first = *tail_->next;
+    if (&first == tail_)
+        tail_ = nullptr;
+    else
+        tail_->next = first.next;
+    return first;
+}
+
 void strand::push(detail::ready_node& n) noexcept {
     if (detail::this_thread().turn == this) {
         detail::ready_node* const last = tail_;
@@ -247,6 +256,17 @@ bool strand::try_idle() noexcept {
                                          std::memory_order_relaxed);
 }
 
+void strand::resume_ready() noexcept {
+    while (!over()) {
+        if (tail_ != nullptr)
+            deliver(static_cast<leaf&>(take_first())); // nobody aborts a thread
+        else if (try_idle())
+            return;
+        else
+            take_new();
+    }
+}
+
 void strand::run_turn() noexcept {
     detail::thread_state& here = detail::this_thread();
     strand* const outer = std::exchange(here.turn, this);
@@ -267,10 +287,7 @@ void strand::run_turn() noexcept {
             detail::ready_node* const n = tail_->next;
             const bool abort = n == &abort_;
             if (abort || (budget_ > 0 && (last != nullptr || !static_cast<leaf*>(n)->deferred_))) {
-                if (n == tail_)
-                    tail_ = nullptr;
-                else
-                    tail_->next = n->next;
+                static_cast<void>(take_first());
                 if (n == last)
                     last = nullptr;
                 if (abort)

@@ -1,6 +1,8 @@
 #include <magpie/core/detail/blocking_wait.hpp>
 
 #include <magpie/core/join_handle.hpp>
+#include <magpie/core/operation.hpp>
+#include <magpie/core/this_task.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/limits.hpp>
@@ -47,9 +49,52 @@ private:
     std::thread thread_;
 };
 
+/// Has to be woken twice; looks around each time.
+class twice : public magpie::operation<twice> {
+public:
+    static constexpr magpie::cancel_safety safety = magpie::cancel_safety::safe;
+
+    explicit twice(std::atomic<magpie::leaf*>& slot) : slot_(&slot) {}
+
+    bool try_complete() noexcept {
+        in_task_ = in_task_ || magpie::this_task::exists();
+        return looked_++ == 2;
+    }
+    bool publish() noexcept {
+        retry_ = true; // to be woken is to look again
+        slot_->store(this);
+        return true;
+    }
+    /// Whether it was ever looked at as if it belonged to a task.
+    bool await_resume() const noexcept { return in_task_; }
+
+private:
+    magpie::cancel_answer cancel() noexcept override { return magpie::cancel_answer::coming; }
+
+    std::atomic<magpie::leaf*>* slot_;
+    int looked_ = 0;
+    bool in_task_ = false;
+};
+
 } // namespace
 
 TEST_SUITE("core.blocking_wait") {
+    TEST_CASE("an operation that has more than one thing to wait for, on a plain thread, which runs no "
+              "task meanwhile") {
+        std::atomic<magpie::leaf*> slot{nullptr};
+        std::atomic<int> wakes{0};
+        {
+            const waiter waits([&] { CHECK_FALSE(magpie::detail::blocking_wait(twice(slot))); });
+            for (; wakes < 2; ++wakes) {
+                magpie::leaf* l;
+                while ((l = slot.exchange(nullptr)) == nullptr)
+                    std::this_thread::yield();
+                wake(*l);
+            }
+        }
+        CHECK(slot == nullptr);
+    }
+
     TEST_CASE("a plain thread may wait for a task") {
         test::manual_executor ex;
         event e;

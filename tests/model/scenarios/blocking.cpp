@@ -41,7 +41,7 @@ public:
     }
 
     void wait(const magpie::join_handle<int>& joined) noexcept {
-        run_turn();
+        resume_ready();
         while (state() != phase::ended) {
             if (Flaw == flaw::leaves_early) {
                 while (!joined.is_finished())
@@ -51,7 +51,7 @@ public:
             while (notified_.word.load(std::memory_order_acquire) == 0)
                 notified_.wait(0);
             notified_.word.store(0, std::memory_order_relaxed);
-            run_turn();
+            resume_ready();
         }
     }
 

@@ -231,6 +231,10 @@ protected:
     explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}
     ~strand() = default;
 
+    /// For a strand that a plain thread waits on: resumes what is ready, then goes idle. It is no turn:
+    /// what runs meanwhile is on a plain thread, and belongs to no task.
+    void resume_ready() noexcept;
+
     /// Wakes the abort node: the next turn drops the main branch. At most once (the caller sees
     /// to it), from any thread that keeps the strand's memory alive.
     void push_abort() noexcept { push(abort_); }
@@ -273,6 +277,7 @@ private:
 
     void push(detail::ready_node& n) noexcept;
     void append(detail::ready_node& n) noexcept;
+    detail::ready_node& take_first() noexcept; // of the ready list, which is not empty
     void take_new() noexcept;
     bool try_idle() noexcept;
     void deliver(leaf& l) noexcept;
