@@ -52,8 +52,6 @@ private:
 /// Has to be woken twice; looks around each time.
 class twice : public magpie::operation<twice> {
 public:
-    static constexpr magpie::cancel_safety safety = magpie::cancel_safety::safe;
-
     explicit twice(std::atomic<magpie::leaf*>& slot) : slot_(&slot) {}
 
     bool try_complete() noexcept {
