@@ -4,7 +4,13 @@
 
 #include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/event.hpp>
+#include <magpie/sync/guard.hpp>
+#include <magpie/sync/guarded.hpp>
+#include <magpie/sync/guarded_shared.hpp>
+#include <magpie/sync/mutex.hpp>
 #include <magpie/sync/oneshot.hpp>
 #include <magpie/sync/received.hpp>
+#include <magpie/sync/scoped_lock.hpp>
 #include <magpie/sync/semaphore.hpp>
 #include <magpie/sync/send_result.hpp>
+#include <magpie/sync/shared_mutex.hpp>
