@@ -7,6 +7,7 @@
 #include <magpie/sync/guard.hpp>
 #include <magpie/sync/guarded.hpp>
 #include <magpie/sync/guarded_shared.hpp>
+#include <magpie/sync/mpsc.hpp>
 #include <magpie/sync/mutex.hpp>
 #include <magpie/sync/oneshot.hpp>
 #include <magpie/sync/received.hpp>

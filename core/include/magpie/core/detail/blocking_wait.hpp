@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/detail/await_transform.hpp>
 #include <magpie/core/strand.hpp>
 
 #include <coroutine>
@@ -35,9 +36,14 @@ private:
 /// Waits for an operation on a plain thread.
 template <class Operation>
 decltype(auto) blocking_wait(Operation&& operation) {
-    waiting_thread here;
-    if (operation.start_in(here))
+    for (;;) {
+        waiting_thread here;
+        if (!operation.start_in(here))
+            break;
         here.wait();
+        if (!leaf_access::wants_retry(operation)) // else no turn makes the attempt: it starts over
+            break;
+    }
     return operation.await_resume();
 }
 

@@ -47,6 +47,15 @@ union room {
     T value;
 };
 
+/// Makes `*at` out of `v`: by a move, or by a copy if it is const.
+template <class T, class Value>
+void construct_from(T& at, Value& v) {
+    if constexpr (std::is_const_v<Value>)
+        std::construct_at(&at, v);
+    else
+        std::construct_at(&at, std::move(v));
+}
+
 /// Whether a value may be copied under a lock: that runs no code of the user's (R38), and is short.
 template <class T>
 inline constexpr bool copied_under_lock = std::is_trivially_copyable_v<T> &&

@@ -42,7 +42,7 @@ public:
                 const guard g(lock_);
                 wanted = is_open_;
                 if (wanted) {
-                    std::construct_at(&room_.value, v);
+                    construct_from(room_.value, v);
                     phase_ = phase::sent;
                     woken = std::exchange(receiver_, nullptr);
                 }
@@ -230,10 +230,7 @@ private:
     template <class Value>
     void construct(Value& v) {
         try {
-            if constexpr (std::is_const_v<Value>)
-                std::construct_at(&room_.value, v);
-            else
-                std::construct_at(&room_.value, std::move(v));
+            construct_from(room_.value, v);
         } catch (...) {
             leaf* woken = nullptr;
             {
