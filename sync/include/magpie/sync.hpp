@@ -7,10 +7,12 @@
 #include <magpie/sync/guard.hpp>
 #include <magpie/sync/guarded.hpp>
 #include <magpie/sync/guarded_shared.hpp>
+#include <magpie/sync/mpmc.hpp>
 #include <magpie/sync/mpsc.hpp>
 #include <magpie/sync/mutex.hpp>
 #include <magpie/sync/oneshot.hpp>
 #include <magpie/sync/received.hpp>
+#include <magpie/sync/rendezvous.hpp>
 #include <magpie/sync/scoped_lock.hpp>
 #include <magpie/sync/semaphore.hpp>
 #include <magpie/sync/send_result.hpp>

@@ -6,6 +6,7 @@
 #include <magpie/sync/detail/channel_send.hpp>
 #include <magpie/sync/detail/channel_sender.hpp>
 #include <magpie/sync/detail/channel_state.hpp>
+#include <magpie/sync/detail/endpoints.hpp>
 #include <magpie/sync/send_result.hpp>
 
 #include <chrono>
@@ -80,8 +81,8 @@ public:
         return {send(std::move(value)), limit};
     }
     template <class Rep, class Period>
-    detail::send_timeout_operation<T, const T>
-    send_timeout(const T& value, std::chrono::duration<Rep, Period> limit) const
+    detail::send_timeout_operation<T, const T> send_timeout(
+        const T& value, std::chrono::duration<Rep, Period> limit) const
         requires std::copy_constructible<T>
     {
         return {send(value), limit};
@@ -107,8 +108,9 @@ public:
     /// @throws std::logic_error if the channel could never hold that many
     reserve_operation<T> reserve_many(std::size_t n) const {
         if (n > max_capacity())
-            magpie::detail::throw_usage_error("more places are reserved than the channel has: it would wait "
-                                              "for ever");
+            magpie::detail::throw_usage_error(
+                "more places are reserved than the channel has: it would wait "
+                "for ever");
         return {this->state(), n};
     }
 
@@ -225,25 +227,8 @@ public:
 };
 
 /// Both ends of a channel.
-template <class T, class Sender>
-class endpoints {
-public:
-    endpoints(Sender&& sends, receiver<T>&& receives) noexcept
-        : tx(std::move(sends)), rx(std::move(receives)) {}
-
-    Sender tx;
-    receiver<T> rx;
-};
-
-/// Used by those below.
-template <class T, class Sender>
-endpoints<T, Sender> make_channel(std::size_t capacity, unsigned levels) {
-    static_assert(std::is_object_v<T> && std::is_move_constructible_v<T>,
-                  "what goes through a channel is moved: send values, or pointers");
-    auto* const c = detail::make_part<detail::channel_state<T>>(
-        detail::channel_shape(capacity, levels, false));
-    return endpoints<T, Sender>(Sender(c), receiver<T>(c));
-}
+template <class T, class Sender = sender<T>>
+using endpoints = detail::endpoints<Sender, receiver<T>>;
 
 /// A channel that holds at most `capacity` values (1 to 2^61 - 1, exact).
 ///
@@ -252,15 +237,17 @@ endpoints<T, Sender> make_channel(std::size_t capacity, unsigned levels) {
 /// One allocation, of recycled memory. An empty channel has no room for values yet; it grows by blocks of up to 32,
 /// and keeps one when it is empty again.
 template <class T>
-endpoints<T, sender<T>> channel(std::size_t capacity) {
-    return make_channel<T, sender<T>>(detail::channel_shape::checked(capacity), 1);
+endpoints<T> channel(std::size_t capacity) {
+    return detail::make_endpoints<T, sender<T>, receiver<T>>(
+        detail::channel_shape(detail::channel_shape::checked(capacity), 1, false));
 }
 
 /// A channel that holds any number of values: who sends faster than is received fills the memory.
 /// @throws std::bad_alloc
 template <class T>
 endpoints<T, unbounded_sender<T>> unbounded_channel() {
-    return make_channel<T, unbounded_sender<T>>(detail::channel_shape::most, 1);
+    return detail::make_endpoints<T, unbounded_sender<T>, receiver<T>>(
+        detail::channel_shape(detail::channel_shape::most, 1, false));
 }
 
 /// A bounded channel with `priorities` priorities (1 to 64).
@@ -269,8 +256,8 @@ template <class T>
 endpoints<T, priority_sender<T>> priority_channel(std::size_t capacity, unsigned priorities) {
     if (priorities == 0 || priorities > 64)
         magpie::detail::throw_usage_error("a priority channel has 1 to 64 priorities");
-    return make_channel<T, priority_sender<T>>(detail::channel_shape::checked(capacity),
-                                                       priorities);
+    return detail::make_endpoints<T, priority_sender<T>, receiver<T>>(
+        detail::channel_shape(detail::channel_shape::checked(capacity), priorities, false));
 }
 
 } // namespace magpie::sync::mpsc
