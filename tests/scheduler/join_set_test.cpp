@@ -14,13 +14,17 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -426,7 +430,7 @@ TEST_SUITE("scheduler.join_set") {
             co_return what;
         };
         CHECK(test::run(ex, main(waits)) ==
-              "somebody else waits for this join_set already: it has one waiter at a time");
+              "somebody else waits for this set of tasks already: it has one waiter at a time");
     }
 
     TEST_CASE("a set that is destroyed while a branch waits in it ends the program") {
@@ -597,5 +601,262 @@ TEST_SUITE("scheduler.join_set") {
         join_set<int> outside;
         CHECK_THROWS_AS(outside.spawn(give(1)), std::logic_error);
         CHECK_FALSE(outside.try_join_next());
+    }
+
+    // --- a limit on concurrency ---
+
+    TEST_CASE("spawn_when_free waits until fewer tasks than the limit have not ended") {
+        test::manual_executor ex;
+        trace log;
+        std::array<event, 4> go;
+        auto main = [](std::array<event, 4>& g, trace& l) -> task<> {
+            join_set<int> set(2);
+            for (int i = 0; i < 4; ++i) {
+                co_await set.spawn_when_free(give_after(g[static_cast<std::size_t>(i)], i));
+                l.add("spawned");
+            }
+            CHECK(set.full());
+            co_await drain(set, l); // those that have ended wait to be joined, and take no place
+        };
+        auto h = ex.spawn(main(go, log));
+        ex.run_until_idle();
+        CHECK(log.take() == "spawned spawned");
+        go[1].set();
+        ex.run_until_idle();
+        CHECK(log.take() == "spawned");
+        go[0].set();
+        ex.run_until_idle();
+        CHECK(log.take() == "spawned 1 0");
+        go[2].set();
+        go[3].set();
+        ex.run_until_idle();
+        CHECK(log.take() == "2 3 none");
+        CHECK(h.is_finished());
+    }
+
+    TEST_CASE("one branch spawns into a set with a limit while another joins") {
+        for (const std::size_t limit : {1U, 2U, 7U}) {
+            on_each_layout([limit](auto builder) {
+                const magpie::runtime rt = builder.build();
+                struct counts {
+                    std::atomic<std::size_t> alive{0};
+                    std::atomic<std::size_t> most{0};
+                };
+                static constexpr int n = 500;
+                auto main = [](std::size_t lim) -> task<int> {
+                    counts c;
+                    join_set<int> set(lim);
+                    bool over = false;
+                    auto work = [](counts& cs, int i) -> task<int> {
+                        const std::size_t now = ++cs.alive;
+                        std::size_t most = cs.most;
+                        while (most < now && !cs.most.compare_exchange_weak(most, now)) {}
+                        if (i % 3 != 0)
+                            co_await magpie::yield_now();
+                        --cs.alive;
+                        co_return i;
+                    };
+                    auto spawns = [](join_set<int>& st, counts& cs, bool& ov, auto w) -> task<> {
+                        for (int i = 0; i < n; ++i)
+                            co_await st.spawn_when_free(w(cs, i));
+                        ov = true;
+                    };
+                    auto joins = [](join_set<int>& st, const bool& ov) -> task<int> {
+                        int sum = 0;
+                        for (;;) {
+                            const std::optional<int> next = co_await st.join_next();
+                            if (next)
+                                sum += *next;
+                            else if (ov)
+                                co_return sum;
+                            else
+                                co_await magpie::yield_now();
+                        }
+                    };
+                    auto both = co_await magpie::join(spawns(set, c, over, work), joins(set, over));
+                    CHECK(c.most.load() <= lim);
+                    CHECK(set.empty());
+                    co_return std::get<1>(both);
+                };
+                CHECK(rt.block_on(main(limit)) == n * (n - 1) / 2);
+            });
+        }
+    }
+
+    TEST_CASE("who waits for a place and who waits for an end wait side by side, in each order") {
+        test::manual_executor ex;
+        trace log;
+        std::array<event, 3> go;
+        auto spawns = [](join_set<int>& set, event& e, int n, trace& l) -> task<> {
+            co_await set.spawn_when_free(give_after(e, n));
+            l.add("spawned" + std::to_string(n));
+        };
+        auto joins = [](join_set<int>& set, trace& l) -> task<> { l.add(co_await next_of(set)); };
+        auto main = [](bool joiner_first, std::array<event, 3>& g, trace& l, auto s, auto j) -> task<> {
+            join_set<int> set(1);
+            set.spawn(give_after(g[0], 0));
+            if (joiner_first)
+                co_await magpie::join(j(set, l), s(set, g[1], 1, l), s(set, g[2], 2, l));
+            else
+                co_await magpie::join(s(set, g[1], 1, l), s(set, g[2], 2, l), j(set, l));
+            co_await drain(set, l);
+        };
+        for (const bool joiner_first : {true, false}) {
+            std::array<event, 3> each;
+            auto h = ex.spawn(main(joiner_first, each, log, spawns, joins));
+            ex.run_until_idle();
+            CHECK(log.take().empty());
+            each[0].set();
+            ex.run_until_idle();
+            CHECK(log.take() == "0 spawned1");
+            each[1].set();
+            ex.run_until_idle();
+            CHECK(log.take() == "spawned2 1"); // the second branch had its place, then the join ended
+            each[2].set();
+            ex.run_until_idle();
+            CHECK(log.take() == "2 none");
+            CHECK(h.is_finished());
+        }
+    }
+
+    TEST_CASE(
+        "a dropped wait for a place spawns nothing, and gives the place it was handed to the next") {
+        test::manual_executor ex;
+        trace log;
+        event go;
+        event dropped;
+        auto never_runs = [](noisy) -> task<int> {
+            CHECK(false);
+            co_return 0;
+        };
+        auto gives_up = [](join_set<int>& set, event& e, trace& l, auto nr) -> task<> {
+            // In one batch with the end of the task: `select` has it dropped with the place in its hand.
+            co_await magpie::select_biased(e.wait(), set.spawn_when_free(nr({l, "destroyed"})));
+        };
+        auto waits = [](join_set<int>& set, trace& l) -> task<> {
+            co_await set.spawn_when_free(give(2));
+            l.add("spawned");
+        };
+        auto ends = [](event& e, event& d) -> task<int> {
+            co_await e.wait();
+            d.set();
+            co_return 1;
+        };
+        auto main = [](event& e, event& d, trace& l, auto g, auto w, auto en, auto nr) -> task<> {
+            join_set<int> set(1);
+            set.spawn(en(e, d));
+            co_await magpie::join(g(set, d, l, nr), w(set, l));
+            co_await drain(set, l);
+        };
+        auto h = ex.spawn(main(go, dropped, log, gives_up, waits, ends, never_runs));
+        ex.run_until_idle();
+        CHECK(log.text().empty());
+        go.set();
+        ex.run_until_idle();
+        CHECK(h.is_finished());
+        CHECK(log.text() == "destroyed spawned 1 2 none");
+    }
+
+    TEST_CASE("a task that waits for a place and is aborted leaves nothing behind") {
+        test::manual_executor ex;
+        trace log;
+        auto main = [](trace& l) -> task<> {
+            join_set<int> set(1);
+            set.spawn(never({l, "first"}));
+            co_await set.spawn_when_free(never({l, "second"}));
+            l.add("spawned");
+        };
+        auto h = ex.spawn(main(log));
+        ex.run_until_idle();
+        h.abort();
+        ex.run_until_idle();
+        CHECK(log.text() == "second first");
+        CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE("detach_all frees the places, and wakes who waits for one") {
+        test::manual_executor ex;
+        trace log;
+        event go;
+        auto spawns = [](join_set<int>& set, trace& l, int n) -> task<> {
+            co_await set.spawn_when_free(give(n));
+            l.add("spawned");
+        };
+        auto detaches = [](join_set<int>& set) -> task<> {
+            set.detach_all();
+            co_return;
+        };
+        auto main = [](event& e, trace& l, auto s, auto d) -> task<> {
+            join_set<int> set(1);
+            set.spawn(give_after(e, 0));
+            co_await magpie::join(s(set, l, 1), s(set, l, 2), d(set));
+            co_await drain(set, l);
+        };
+        auto h = ex.spawn(main(go, log, spawns, detaches));
+        ex.run_until_idle();
+        CHECK(h.is_finished());
+        CHECK(log.text() == "spawned spawned 1 2 none");
+        go.set();
+        ex.run_until_idle();
+        CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE("a limit: misuse") {
+        test::manual_executor ex;
+        CHECK_THROWS_WITH_AS(
+            join_set<int>(0),
+            "a set of tasks with a limit of 0 could never hold a task: give it at least 1",
+            std::logic_error);
+        auto main = []() -> task<> {
+            trace log;
+            join_set<int> set(1);
+            CHECK_FALSE(set.full());
+            set.spawn(never({log, "gone"}));
+            CHECK(set.full());
+            CHECK_THROWS_WITH_AS(
+                set.spawn(give(1)),
+                "this set of tasks is full: co_await its spawn_when_free(), which waits "
+                "for a place, or ask full() first",
+                std::logic_error);
+            CHECK(set.size() == 1);
+            set.abort_all();
+            CHECK_THROWS_AS(co_await set.spawn_when_free(task<int>()), std::logic_error);
+            CHECK_FALSE(set.full()); // the place of the one that could not be spawned is free
+        };
+        test::run(ex, main());
+    }
+
+    // --- shutdown ---
+
+    TEST_CASE("shutdown aborts all tasks, and ends when all have ended") {
+        test::manual_executor ex;
+        const test::unhandled_log unhandled(ex);
+        trace log;
+        auto stubborn = [](trace& l) -> task<int> {
+            for (int i = 0; i < 3; ++i)
+                co_await magpie::yield_now(); // is dropped at the first of these
+            l.add("never");
+            co_return 0;
+        };
+        auto main = [](trace& l, auto st) -> task<> {
+            join_set<int> set;
+            set.spawn(never({l, "a"}));
+            set.spawn(give(1));
+            set.spawn(fail("no"));
+            co_await magpie::yield_now();
+            co_await magpie::yield_now();
+            set.spawn(st(l));
+            set.spawn(never({l, "b"}));
+            co_await set.shutdown();
+            l.add("over");
+            CHECK(set.empty());
+            co_await set.shutdown(); // of none
+            set.spawn(give(2));      // it goes on
+            co_await drain(set, l);
+        };
+        test::run(ex, main(log, stubborn));
+        CHECK((log.text() == "a b over 2 none" || log.text() == "b a over 2 none"));
+        REQUIRE(unhandled.count() == 1);
+        CHECK(unhandled.reports()[0].what == "no");
     }
 }

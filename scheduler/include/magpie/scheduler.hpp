@@ -6,6 +6,8 @@
 #include <magpie/scheduler/builder.hpp>
 #include <magpie/scheduler/clock_control.hpp>
 #include <magpie/scheduler/interval.hpp>
+#include <magpie/scheduler/join_map.hpp>
+#include <magpie/scheduler/join_queue.hpp>
 #include <magpie/scheduler/join_set.hpp>
 #include <magpie/scheduler/metrics.hpp>
 #include <magpie/scheduler/runtime.hpp>

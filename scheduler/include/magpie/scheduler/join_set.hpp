@@ -7,7 +7,8 @@
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/task.hpp>
 #include <magpie/core/timeout.hpp>
-#include <magpie/scheduler/detail/set_word.hpp>
+#include <magpie/scheduler/detail/set_operation.hpp>
+#include <magpie/scheduler/detail/task_set.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -34,6 +35,8 @@ template <class T>
 class join_next_operation;
 template <class T>
 class join_next_with_id_operation;
+template <class T>
+class spawn_when_free_operation;
 
 /// The end of a task in a set: which it was, and its value or exception.
 template <class T>
@@ -42,7 +45,8 @@ struct joined {
     task_result<T> result;
 };
 
-/// Spawned tasks of one type, joined in the order in which they end.
+/// Spawned tasks of one type, joined in the order in which they end. `join_queue` joins in the order of
+/// the spawns, and a `join_map` knows its tasks by keys.
 ///
 /// The set owns its tasks: each is joined once, and then forgotten; a set that is destroyed aborts
 /// those that are left. It does not wait for their ends, for a destructor cannot: to wait,
@@ -50,8 +54,8 @@ struct joined {
 /// hook for unhandled exceptions.
 ///
 /// @par Thread safety
-/// Belongs to one task, or to one thread, at a time. Several branches of its task may use it; one of
-/// them may wait. The set must stay where it is, and live, while an operation of it exists.
+/// Belongs to one task, or to one thread, at a time. Several branches of its task may use it: one may
+/// join while others spawn, and one at a time may wait for the next end. The set must stay where it is, and live, while an operation of it exists.
 /// @par Complexity
 /// To spawn, to end and to join: O(1). One allocation a task beside its frame, as without a set.
 ///
@@ -68,13 +72,17 @@ struct joined {
 /// }
 /// @endcode
 template <class T = void>
-class join_set : private detail::join_set_base {
+class join_set : private detail::set_of<T> {
 public:
     /// What a join gives: a `std::optional` of the task's value. For void a `bool`, for references
     /// an optional `std::reference_wrapper`.
     using value_type = typename detail::timeout_value<T>::type;
 
     join_set() noexcept = default;
+
+    /// A set in which at most `limit` tasks, one or more, have not ended. `spawn_when_free` waits for a
+    /// place; `spawn` does not wait, and throws std::logic_error if there is none.
+    explicit join_set(std::size_t limit) : detail::set_of<T>(limit) {}
 
     /// A set of the tasks in `tasks`, which are moved from. @throws as `spawn`
     template <range_of_tasks<T> Range>
@@ -86,7 +94,7 @@ public:
     join_set(join_set&&) noexcept = default;
     join_set& operator=(join_set&& other) noexcept {
         join_set old(std::move(other));
-        this->swap(old);
+        base::swap(old);
         return *this;
     }
     ~join_set() = default; ///< Aborts what is left.
@@ -110,6 +118,23 @@ public:
     abort_handle spawn(F&& f, std::source_location where = std::source_location::current()) {
         return start(detail::own_and_run<std::decay_t<F>>(std::forward<F>(f)), where);
     }
+    /// Waits until fewer tasks than the limit have not ended, and spawns the task then. Several
+    /// branches may wait, also while another one waits in `join_next`: first come, first served. A
+    /// place is free when a task has ended, whether it was joined or not.
+    ///
+    /// @return as `spawn`
+    /// @throws as `spawn`
+    /// @par Cancellation
+    /// Cancel-safe: dropped, it has spawned nothing and holds no place; the task is destroyed unstarted.
+    /// @par Complexity
+    /// O(1), and O(branches that wait) to queue up; no allocation but that of `spawn`.
+    spawn_when_free_operation<T> spawn_when_free(
+        task<T> t, std::source_location where = std::source_location::current()) noexcept {
+        return spawn_when_free_operation<T>(*this, std::move(t), where);
+    }
+    /// Whether as many tasks as the limit allows have not ended.
+    [[nodiscard]] bool full() noexcept { return base::is_full(); }
+
     /// Spawns all tasks of a range, which are moved from.
     template <range_of_tasks<T> Range>
     void spawn_all(Range&& tasks, std::source_location where = std::source_location::current()) {
@@ -168,40 +193,39 @@ public:
     /// are joined: as cancelled, or with their values if they have ended before.
     /// @par Complexity
     /// O(tasks).
-    void abort_all() const noexcept { join_set_base::abort_all(); }
+    void abort_all() const noexcept { base::abort_all(); }
+
+    /// Aborts all tasks, and waits until they have ended. Their results are destroyed; exceptions that
+    /// nobody has received go to the hook for unhandled exceptions.
+    ///
+    /// @throws std::logic_error if somebody else waits for the next end
+    /// @par Cancellation
+    /// Cancel-safe: dropped, it leaves those that have not ended in the set, aborted.
+    detail::set_shutdown_operation<detail::set_of<T>> shutdown() noexcept {
+        return detail::set_shutdown_operation<detail::set_of<T>>(*this);
+    }
 
     /// Lets all tasks run on without the set, which is empty then. Results that nobody has joined
     /// are lost; exceptions among them go to the hook for unhandled exceptions.
     /// @par Complexity
     /// O(tasks that have ended).
-    void detach_all() noexcept { join_set_base::detach_all(); }
+    void detach_all() noexcept { base::detach_all(); }
 
     /// How many tasks were spawned and not joined yet, whether they have ended or not.
-    std::size_t size() const noexcept { return join_set_base::size(); }
+    std::size_t size() const noexcept { return base::size(); }
     [[nodiscard]] bool empty() const noexcept { return size() == 0; } ///< Whether that is none.
 
 private:
-    friend class join_next_operation<T>;
+    using base = detail::set_of<T>;
     using kept =
         detail::stored_t<std::conditional_t<std::is_reference_v<T>,
                                             std::reference_wrapper<std::remove_reference_t<T>>, T>>;
 
     template <class... Name>
     abort_handle start(task<T>&& t, std::source_location where, Name&&... name) {
-        executor& e = detail::current_executor(where);
-        detail::set_word& w = this->word();
-        const auto root = detail::task_access::release(std::move(t));
-        detail::set_cell<T>* c;
-        try {
-            c = new detail::set_cell<T>(e, root, w, where, std::forward<Name>(name)...);
-        } catch (...) {
-            root.destroy();
-            throw;
-        }
-        abort_handle handle(*c);
-        this->add(*c);
-        e.adopt(*c);
-        return handle;
+        if (base::is_full())
+            detail::throw_set_is_full();
+        return base::start(std::move(t), where, std::forward<Name>(name)...);
     }
 
     static task<> join_all_void(join_set& set) {
@@ -232,116 +256,83 @@ private:
 
 /// The wait for the next end in a set. @see join_set::join_next
 template <class T>
-class [[nodiscard("co_await it")]] join_next_operation : public operation<join_next_operation<T>> {
+class [[nodiscard("co_await it")]] join_next_operation
+    : public detail::next_value_operation<T, join_next_operation<T>, detail::set_of<T>,
+                                          detail::set_cell<T>> {
 public:
-    using value_type = typename join_set<T>::value_type;
-    static constexpr cancel_safety safety = cancel_safety::safe;
-
-    explicit join_next_operation(join_set<T>& set) noexcept : set_(&set) {}
-    join_next_operation(join_next_operation&& other) noexcept
-        : operation<join_next_operation>(std::move(other)), set_(other.set_),
-          member_(std::exchange(other.member_, nullptr)) {}
-    ~join_next_operation() {
-        if (member_ != nullptr) // dropped in the moment between the wake and the end of the wait
-            set_->put_back(*member_);
-    }
-
-    bool try_complete() noexcept {
-        if (member_ == nullptr) // else it was awaited before, and what it got was not asked for
-            member_ = set_->pop();
-        return member_ != nullptr || set_->size() == 0;
-    }
-    bool publish() noexcept {
-        using state = detail::set_word::wait_state;
-        this->retry_ = true; // to surface is to look again: another branch may have been faster
-        const state s = set_->wait(*this);
-        if (s == state::waiting)
-            return true;
-        this->retry_ = false;
-        occupied_ = s == state::occupied;
-        if (!occupied_)
-            member_ = set_->pop();
-        return false;
-    }
-
-    value_type await_resume() {
-        detail::set_member* const m = take_member();
-        if (m == nullptr)
-            return value_type();
-        const released here(m);
-        detail::outcome<T>& r = here.cell().result();
-        if (r.empty())
-            throw task_cancelled(here.cell().id);
-        if constexpr (std::is_void_v<T>) {
-            r.take();
-            return true;
-        } else {
-            return value_type(r.take());
-        }
-    }
-
-    /// What `as_result` gives: nothing is thrown but misuse.
-    std::optional<task_result<T>> take_result() {
-        std::optional<joined<T>> j = take_joined();
-        return j ? std::optional<task_result<T>>(std::move(j->result)) : std::nullopt;
-    }
-
-    std::optional<joined<T>> take_joined() {
-        detail::set_member* const m = take_member();
-        if (m == nullptr)
-            return std::nullopt;
-        const released here(m);
-        detail::outcome<T>& r = here.cell().result();
-        const std::uint64_t id = here.cell().id;
-        if (r.empty())
-            return joined<T>{id, {boost::system::in_place_error, task_cancelled_ptr()}};
-        if (r.has_error())
-            return joined<T>{id, {boost::system::in_place_error, r.take_error()}};
-        if constexpr (std::is_void_v<T>)
-            return joined<T>{id, {boost::system::in_place_value}};
-        else
-            return joined<T>{id, {boost::system::in_place_value, r.take()}};
-    }
-
-private:
-    /// Gives the cell back when its result was moved out, or threw.
-    class released {
-    public:
-        explicit released(detail::set_member* m) noexcept
-            : cell_(static_cast<detail::set_cell<T>*>(m)) {}
-        released(const released&) = delete;
-        released& operator=(const released&) = delete;
-        ~released() { cell_->release(); }
-        detail::set_cell<T>& cell() const noexcept { return *cell_; }
-
-    private:
-        detail::set_cell<T>* cell_;
-    };
-
-    cancel_answer cancel() noexcept override { return set_->withdraw(*this); }
-
-    detail::set_member* take_member() {
-        if (std::exchange(occupied_, false))
-            detail::throw_usage_error("somebody else waits for this join_set already: it has one "
-                                      "waiter at a time");
-        if (member_ == nullptr) // a plain thread that was woken has not looked again
-            member_ = set_->pop();
-        return std::exchange(member_, nullptr);
-    }
-
-    join_set<T>* set_;
-    detail::set_member* member_ = nullptr;
-    bool occupied_ = false;
+    using detail::next_value_operation<T, join_next_operation, detail::set_of<T>,
+                                       detail::set_cell<T>>::next_value_operation;
 };
 
 /// The same with the task's id. @see join_set::join_next_with_id
 template <class T>
-class [[nodiscard("co_await it")]] join_next_with_id_operation : public join_next_operation<T> {
-public:
-    using join_next_operation<T>::join_next_operation;
+class [[nodiscard("co_await it")]] join_next_with_id_operation
+    : public detail::next_member_operation<join_next_with_id_operation<T>, detail::set_of<T>,
+                                           detail::set_cell<T>> {
+    using base = detail::next_member_operation<join_next_with_id_operation, detail::set_of<T>,
+                                               detail::set_cell<T>>;
 
-    std::optional<joined<T>> await_resume() { return this->take_joined(); }
-    auto take_result() { return this->take_joined(); } ///< The same: it throws nothing anyway.
+public:
+    using base::base;
+
+    std::optional<joined<T>> await_resume() {
+        const auto ended = this->take_member();
+        return ended ? std::optional<joined<T>>(joined<T>{ended.cell().id, ended.take_result()})
+                     : std::nullopt;
+    }
+    auto take_result() { return await_resume(); } ///< The same: it throws nothing anyway.
+};
+
+/// The wait for a place in a set. @see join_set::spawn_when_free
+template <class T>
+class [[nodiscard("co_await it")]] spawn_when_free_operation
+    : public operation<spawn_when_free_operation<T>>,
+      private detail::place_waiter {
+public:
+    static constexpr cancel_safety safety = cancel_safety::safe;
+
+    spawn_when_free_operation(detail::set_of<T>& set, task<T>&& t, std::source_location where) noexcept
+        : set_(&set), task_(std::move(t)), where_(where) {}
+    spawn_when_free_operation(spawn_when_free_operation&& other) noexcept
+        : operation<spawn_when_free_operation>(std::move(other)), place_waiter(), set_(other.set_),
+          task_(std::move(other.task_)), where_(other.where_) {}
+    ~spawn_when_free_operation() {
+        if (has_place)
+            set_->give_place_back();
+        else if (is_queued_) // dropped: it may have been the one to see to the others
+            set_->attend();
+    }
+
+    bool try_complete() noexcept {
+        has_place = has_place || (!is_queued_ && set_->take_place());
+        return has_place;
+    }
+    bool publish() noexcept {
+        this->retry_ = true; // an end that wakes it does not always leave it a place
+        waiting = this;
+        if (std::exchange(is_queued_, true))
+            set_->look_again(*this);
+        else
+            set_->enter(*this);
+        return true;
+    }
+
+    abort_handle await_resume() {
+        abort_handle handle = set_->start(std::move(task_), where_);
+        set_->use_place();
+        has_place = is_queued_ = false;
+        return handle;
+    }
+
+private:
+    cancel_answer cancel() noexcept override {
+        return set_->withdraw(static_cast<place_waiter&>(*this));
+    }
+
+    detail::set_of<T>* set_;
+    task<T> task_;
+    std::source_location where_;
+    bool is_queued_ = false;
 };
 
 } // namespace magpie

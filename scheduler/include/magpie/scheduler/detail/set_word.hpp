@@ -1,9 +1,9 @@
 #pragma once
 
 #include <magpie/core/detail/atomic.hpp>
-#include <magpie/core/detail/cell.hpp>
 #include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/strand.hpp>
+#include <magpie/scheduler/detail/task_list.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,16 +11,14 @@
 namespace magpie::detail {
 
 /// What a task carries that belongs to a set.
-struct set_member {
-    cell* task = nullptr;
-    set_member* previous = nullptr; // the set's list of all; the set's thread alone
-    set_member* next = nullptr;
+struct set_member : task_list_node {
     set_member* next_ended = nullptr; // of those that have ended
 };
 
 /// Members that have ended, in order of their ends.
 struct ended_list {
     set_member* first = nullptr;
+    set_member* last = nullptr;
     std::size_t count = 0;
 };
 
@@ -44,12 +42,14 @@ public:
     /// Takes all that have ended since.
     ended_list take() noexcept;
 
-    enum class wait_state : unsigned char { waiting, ended, occupied };
-    wait_state wait(leaf& l) noexcept;
+    /// Puts a leaf there; nobody else's stands there. False: somebody has ended.
+    bool wait(leaf& l) noexcept;
     cancel_answer withdraw(leaf& l) noexcept;
-    bool is_waited_for() const noexcept {
-        // Relaxed: a leaf is put there by the set's side, which asks.
-        return (word_.load(std::memory_order_relaxed) & waits) != 0;
+    /// Whether the leaf stands here. If it does not any more, a member has woken it.
+    bool holds(leaf& l) const noexcept {
+        // Relaxed: it was put there by the set's side, which asks. What a member has left is taken
+        // by take().
+        return word_.load(std::memory_order_relaxed) == of(l);
     }
 
     /// The set goes, `outstanding` members (above zero) are left to themselves. Gives those that have
@@ -58,7 +58,7 @@ public:
 
 private:
     ~set_word() = default;
-    friend class join_set_base;
+    friend class task_set;
 
     // word_ is one of
     //   0              nothing ended that was not taken, nobody waits
@@ -87,68 +87,6 @@ private:
     bool count_out(std::size_t n) noexcept;
 
     atomic<std::uintptr_t> word_{0};
-};
-
-/// A set of tasks, whatever they give. One thread at a time.
-class join_set_base {
-public:
-    join_set_base(const join_set_base&) = delete;
-    join_set_base& operator=(const join_set_base&) = delete;
-
-    std::size_t size() const noexcept { return size_; }
-
-    set_member* pop() noexcept;            ///< the next that has ended; null if none
-    void put_back(set_member& m) noexcept; ///< what pop() gave, to be the next again
-    set_word::wait_state wait(leaf& l) noexcept { return word_->wait(l); }
-    cancel_answer withdraw(leaf& l) noexcept {
-        // A detach_all() has replaced the word, and has woken who waited.
-        return word_ != nullptr ? word_->withdraw(l) : cancel_answer::coming;
-    }
-
-protected:
-    join_set_base() noexcept = default;
-    join_set_base(join_set_base&& other) noexcept { swap(other); }
-    ~join_set_base();
-
-    void swap(join_set_base& other) noexcept;
-    set_word& word(); ///< makes one if there is none. @throws std::bad_alloc
-    void add(set_member& m) noexcept;
-    void abort_all() const noexcept;
-    void detach_all() noexcept;
-
-private:
-    void link(set_member& m) noexcept;
-    void unlink(set_member& m) noexcept;
-    void take_ended() noexcept;
-
-    set_word* word_ = nullptr;
-    set_member* members_ = nullptr; // all, newest first
-    set_member* ended_ = nullptr;   // of them those that were taken off the word, oldest first
-    std::size_t size_ = 0;
-    std::size_t outstanding_ = 0; // of them those that were not
-};
-
-/// The cell of a task in a set.
-template <class T>
-class set_cell final : public result_cell<T>, public set_member {
-public:
-    template <class... Name>
-    set_cell(executor& e, std::coroutine_handle<promise<T>> root, set_word& word,
-             std::source_location where, Name&&... name)
-        : result_cell<T>(e, where, std::forward<Name>(name)...), word_(&word) {
-        task = this;
-        root.promise().result = &this->result_;
-        this->set_root(root.promise());
-        this->belong_to_set();
-    }
-
-private:
-    void tell_set() noexcept override {
-        if (!word_->arrive(*this))
-            this->leave_set();
-    }
-
-    set_word* word_;
 };
 
 } // namespace magpie::detail
