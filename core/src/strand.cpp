@@ -53,10 +53,10 @@ void branch::set_root(detail::promise_base& root) noexcept {
     root_ = &root;
 }
 
-void branch::start_root() noexcept {
+std::coroutine_handle<> branch::begin_root() noexcept {
     MAGPIE_ASSERT(phase_ == phase::unstarted);
     phase_ = phase::running;
-    std::exchange(root_, nullptr)->handle().resume();
+    return std::exchange(root_, nullptr)->handle();
 }
 
 std::coroutine_handle<> branch::root_ended(detail::promise_base& root) noexcept {

@@ -44,6 +44,7 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
             throw;
         }
         here.worker = nullptr;
+        here.forks = nullptr;
     }
     here.may_block = here.turn;
 }

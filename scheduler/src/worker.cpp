@@ -62,9 +62,13 @@ private:
 
 } // namespace
 
-worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone) noexcept
+worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone)
     : core_(core), index_(index), random_(seed != 0 ? seed : 1), poll_before_(no_index), alone_(alone),
-      recent_(!alone), ring_(!alone) {}
+      recent_(!alone), ring_(!alone), forks_(*this, !alone) {}
+
+worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), worker_(w) {}
+
+void worker::lane::call_for_help() noexcept { worker_.wake_another(); }
 
 worker* worker::current() noexcept { return static_cast<worker*>(this_thread().worker); }
 
@@ -73,6 +77,7 @@ worker* worker::current() noexcept { return static_cast<worker*>(this_thread().w
 void worker::run() noexcept {
     thread_state& here = this_thread();
     here.worker = this;
+    here.forks = &forks_;
     here.executor = &core_;
     here.random = seed_of_selects();
     const thread_settings settings(core_.options.affinity, index_);
@@ -94,6 +99,7 @@ void worker::run() noexcept {
         core_.idle.stop_searching();
     }
     here.worker = nullptr;
+    here.forks = nullptr;
     here.executor = nullptr;
 }
 
@@ -101,6 +107,7 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
     thread_state& here = this_thread();
     const thread_state before = here;
     here.worker = this;
+    here.forks = &forks_;
     here.executor = &core_;
     here.random = seed_of_selects();
     here.turn = nullptr;
@@ -136,6 +143,9 @@ strand* worker::next() noexcept {
         injected_ = tick_;
         if (strand* const s = one_from_injector())
             return s;
+        if (forks_.top_index() < left_behind_)
+            if (strand* const s = forks_.take_oldest())
+                return s;
     }
     if (recent_run_ < recent_limit) {
         if (strand* const s = recent_.pop()) {
@@ -154,6 +164,9 @@ strand* worker::next() noexcept {
     if (strand* const s = ring_.pop())
         return s;
     if (strand* const s = recent_.pop())
+        return s;
+    // Behind what is queued: there may be their parents, who would take them back and go on depth first.
+    if (strand* const s = forks_.take_newest())
         return s;
     if (strand* const s = share_from_injector())
         return s;
@@ -238,6 +251,10 @@ strand* worker::steal_once() noexcept {
         worker& victim = *core_.workers[(first + i) % n];
         if (&victim == this)
             continue;
+        if (strand* const s = victim.forks_.take_oldest()) {
+            note_steal(1);
+            return s;
+        }
         const std::uint64_t before = ring_.tail_index();
         if (strand* const s = victim.ring_.steal_into(ring_, steal_most_)) {
             note_steal(ring_.tail_index() - before + 1);
@@ -278,10 +295,13 @@ void worker::execute(strand& s) noexcept {
     found_work();
     nested_ = 0;
     nested_left_ = nested_limit;
+    split_ = false;
     take_turn(static_cast<cell&>(s)); // the strands of this executor are cells
     if (lost())
         return;
     running_id_.store(0, std::memory_order_relaxed);
+    if (!split_)
+        left_behind_ = forks_.bottom_index();
     if (nested_left_ == 0) // it went before the queue long enough
         recent_run_ = recent_limit;
 }
@@ -329,6 +349,7 @@ void worker::wake_another() noexcept {
 
 void worker::schedule(strand& s, executor::placement where) noexcept {
     if (where == executor::placement::yield) {
+        split_ = true;
         poll_before_ = std::min(poll_before_, ring_.tail_index());
         push(s);
         if (ring_.size() > 1)

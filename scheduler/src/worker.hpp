@@ -7,6 +7,7 @@
 #include "timers.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/fork.hpp>
 #include <magpie/core/executor.hpp>
 #include <magpie/core/strand.hpp>
 #include <magpie/scheduler/metrics.hpp>
@@ -37,7 +38,7 @@ private:
 class alignas(64) worker final : public blocking_job {
 public:
     /// @param alone  it is the only one
-    worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone) noexcept;
+    worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone);
 
     /// The worker that the calling thread runs, null if it runs none.
     static worker* current() noexcept;
@@ -64,7 +65,9 @@ public:
     std::size_t index() const noexcept { return index_; }
     worker_metrics metrics() const noexcept;
     /// Whether there is something that a thief may take.
-    bool has_queued() const noexcept { return ring_.size() > 0 || recent_.has_for_thieves(); }
+    bool has_queued() const noexcept {
+        return ring_.size() > 0 || recent_.has_for_thieves() || forks_.size() > 0;
+    }
 
     worker_timers timers;
     magpie::detail::parker parker;
@@ -86,6 +89,15 @@ public:
     bool reported = false;        // that it is stuck
 
 private:
+    class lane final : public fork_lane {
+    public:
+        lane(worker& w, bool thieves);
+        void call_for_help() noexcept override;
+
+    private:
+        worker& worker_;
+    };
+
     strand* next() noexcept;
     strand* one_from_injector() noexcept;
     strand* share_from_injector() noexcept;
@@ -141,6 +153,11 @@ private:
     const bool alone_; // the only worker: nobody steals, and there is nobody to wake
     recent_stack recent_;
     local_queue<> ring_;
+    lane forks_;
+    // What was forked below this index waits for no turn of its parent's: that went idle, not to the end
+    // of the ring.
+    std::uint64_t left_behind_ = 0;
+    bool split_ = false; // the turn was split: its strand is queued again
 
     counter turns_;
     atomic<std::uint64_t> running_id_{0};

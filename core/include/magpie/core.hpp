@@ -7,6 +7,7 @@
 #include <magpie/core/error.hpp>
 #include <magpie/core/executor.hpp>
 #include <magpie/core/foreign.hpp>
+#include <magpie/core/fork_join.hpp>
 #include <magpie/core/join.hpp>
 #include <magpie/core/join_handle.hpp>
 #include <magpie/core/log.hpp>

@@ -63,8 +63,12 @@ private:
 /// The wait for several branches as long as none fails. @see try_join
 template <class Branches>
 class [[nodiscard("co_await it")]] try_join_operation
-    : public detail::composite_operation<try_join_operation<Branches>, Branches> {
-    using base = detail::composite_operation<try_join_operation, Branches>;
+    : public detail::composite_operation<
+          try_join_operation<Branches>, Branches,
+          detail::fail_fast_leaf<operation<try_join_operation<Branches>>, Branches>> {
+    using base =
+        detail::composite_operation<try_join_operation, Branches,
+                                    detail::fail_fast_leaf<operation<try_join_operation>, Branches>>;
 
 public:
     using value_type = typename detail::join_results<Branches>::values;
@@ -79,19 +83,19 @@ public:
         if (!this->begin())
             return true;
         this->branches_.any([&](auto& b) {
-            if (!b.start(*this->where(), *this))
+            if (b.start(*this->where(), *this))
+                this->look_at(b);
+            else
                 ++pending_;
-            else if (b.has_failed())
-                failed_ = &b;
-            return failed_ != nullptr; // nothing starts after a failure
+            return this->has_failed(); // nothing starts after a failure
         });
-        return failed_ != nullptr ? this->cancel_running() : pending_ == 0;
+        return this->has_failed() ? this->cancel_running() : pending_ == 0;
     }
 
     value_type await_resume() {
         this->check();
-        if (failed_ != nullptr) [[unlikely]]
-            std::rethrow_exception(take_failure());
+        if (this->has_failed()) [[unlikely]]
+            std::rethrow_exception(this->take_failure());
         std::exception_ptr first; // of a destructor, or of a value's move
         auto keep = [&](std::exception_ptr error) noexcept {
             this->keep_first(first, std::move(error));
@@ -102,8 +106,8 @@ public:
     /// The same for `as_result`: the values or the exception.
     task_result<value_type> take_result() {
         this->check();
-        if (failed_ != nullptr)
-            return {boost::system::in_place_error, take_failure()};
+        if (this->has_failed())
+            return {boost::system::in_place_error, this->take_failure()};
         if constexpr (std::is_void_v<value_type>) {
             await_resume();
             return {boost::system::in_place_value};
@@ -115,25 +119,12 @@ public:
 private:
     std::coroutine_handle<> branch_ended(branch& b) noexcept override {
         --pending_;
-        this->branches_.visit(b, [&](auto& mine) {
-            if (mine.has_failed())
-                failed_ = &mine;
-        });
-        const bool over = failed_ != nullptr ? this->cancel_running() : pending_ == 0;
+        this->look_at(b);
+        const bool over = this->has_failed() ? this->cancel_running() : pending_ == 0;
         return over ? this->surface() : std::noop_coroutine();
     }
 
-    std::exception_ptr take_failure() noexcept {
-        std::exception_ptr of_siblings = this->discard_but(failed_);
-        std::exception_ptr first;
-        this->branches_.visit(*failed_, [&](auto& mine) { first = mine.take_error(); });
-        if (of_siblings)
-            this->keep_first(first, std::move(of_siblings));
-        return first;
-    }
-
     std::size_t pending_ = 0;
-    branch* failed_ = nullptr;
 };
 
 namespace detail {

@@ -7,6 +7,7 @@
 #include <coroutine>
 #include <cstdint>
 #include <exception>
+#include <utility>
 
 // The protocol everything stands on: what is scheduled (strand), what waits (leaf), and the chain
 // of frames between them (branch). The two verbs are `wake(leaf)` and `cancel(leaf)`; the one law:
@@ -165,7 +166,22 @@ protected:
     void set_root(detail::promise_base& root) noexcept;
 
     /// Runs the root until it first suspends.
-    void start_root() noexcept;
+    void start_root() noexcept { begin_root().resume(); }
+
+    /// Marks the root as started: the caller resumes it.
+    std::coroutine_handle<> begin_root() noexcept;
+
+    /// The root of a branch that has not started; there is none afterwards.
+    detail::promise_base* take_root() noexcept { return std::exchange(root_, nullptr); }
+
+    /// For a branch whose root runs as another strand: it has to end there.
+    void come_from_elsewhere() noexcept { phase_ = phase::coming; }
+
+    /// ... and has ended, with or without a result.
+    void end_elsewhere(bool with_result) noexcept {
+        root_ = nullptr;
+        phase_ = with_result ? phase::ended : phase::gone;
+    }
 
     /// Marks a branch without frames as started: `leaf_` is set by the leaf's binding.
     void start_leaf() noexcept { phase_ = phase::running; }

@@ -21,16 +21,22 @@ public:
         : word_(std::bit_cast<std::uintptr_t>(where)) {}
     task_origin(std::source_location where, std::string name)
         : word_(reinterpret_cast<std::uintptr_t>(new named{where, std::move(name)}) | 1U) {}
+    struct borrow {};
+    /// The same as `other`, which lives longer.
+    task_origin(borrow, const task_origin& other) noexcept : word_(other.word_ | 2U) {}
     task_origin(const task_origin&) = delete;
     task_origin& operator=(const task_origin&) = delete;
-    ~task_origin() { delete full(); }
+    ~task_origin() {
+        if ((word_ & 2U) == 0)
+            delete full();
+    }
 
     std::source_location where() const noexcept {
         const named* n = full();
-        return n != nullptr ? n->where : std::bit_cast<std::source_location>(word_);
+        return n != nullptr ? n->where : std::bit_cast<std::source_location>(pointer());
     }
     /// The place as one word, 0 for a task with a name: its record may go with it.
-    std::uintptr_t place() const noexcept { return full() == nullptr ? word_ : 0; }
+    std::uintptr_t place() const noexcept { return full() == nullptr ? pointer() : 0; }
 
     std::string_view name() const noexcept {
         const named* n = full();
@@ -44,11 +50,13 @@ private:
     };
     static_assert(sizeof(std::source_location) == sizeof(std::uintptr_t));
 
+    std::uintptr_t pointer() const noexcept { return word_ & ~std::uintptr_t{3}; }
     named* full() const noexcept {
-        return (word_ & 1U) != 0 ? reinterpret_cast<named*>(word_ & ~std::uintptr_t{1}) : nullptr;
+        return (word_ & 1U) != 0 ? reinterpret_cast<named*>(pointer()) : nullptr;
     }
 
-    std::uintptr_t word_;
+    std::uintptr_t
+        word_; // a pointer, to a `named` if bit 0 is set, which belongs to another if bit 1 is
 };
 
 /// A spawned task: its strand, the word by which it is joined, and who it is. The result stands
@@ -111,6 +119,9 @@ protected:
     explicit cell(executor& e, std::source_location where) noexcept : strand(e), origin_(where) {}
     cell(executor& e, std::source_location where, std::string name)
         : strand(e), origin_(where, std::move(name)) {}
+    /// A part of the task `whole`, which lives longer.
+    cell(executor& e, const cell& whole) noexcept
+        : strand(e), id(whole.id), origin_(task_origin::borrow{}, whole.origin_) {}
     virtual ~cell() = default;
 
     void report_unhandled(std::exception_ptr e) noexcept; // null: nothing to report

@@ -63,6 +63,7 @@ protected:
         starting_ = true;
     }
     void started() noexcept { starting_ = false; }
+    branch_owner& composite() const noexcept { return *owner_; }
 
 private:
     // While it starts, an end is only recorded: the parent is not resumed inside its own
@@ -206,58 +207,24 @@ private:
     bool untaken_ = true;
 };
 
-/// A branch that runs a task.
-template <class T, cancel_safety Safety = task<T>::safety>
-class task_branch final : public owned_branch {
+/// A branch that runs a coroutine, and has the place for its result.
+template <class T, class Base = owned_branch>
+class coroutine_branch : public Base {
+    using typename Base::phase;
+
 public:
     using value_type = T;
-    static constexpr cancel_safety safety = Safety;
-
-    explicit task_branch(std::in_place_t, task<T>&& t) noexcept : task_(std::move(t)) {}
-    task_branch(task_branch&& other) noexcept
-        : owned_branch(std::move(other)), task_(std::move(other.task_)) {}
-    ~task_branch() noexcept {} // a value whose destructor throws was dropped before, by discard()
-
-    bool start(const branch& parent, branch_owner& owner) noexcept {
-        attach(parent, owner);
-        if (!task_) {
-            outcome_.fail(std::make_exception_ptr(
-                std::logic_error("this task is empty: it was moved from, awaited or spawned before")));
-            end_leaf();
-            return true;
-        }
-        auto root = task_access::release(std::move(task_));
-        root.promise().result = &outcome_;
-        set_root(root.promise());
-        start_root();
-        started();
-        return has_ended();
-    }
-
-    /// The same with the task that `make()` gives. What `make` throws is how the branch ends.
-    template <class Make>
-    bool start_made(const branch& parent, branch_owner& owner, Make make) noexcept {
-        try {
-            task_ = make();
-        } catch (...) {
-            attach(parent, owner);
-            outcome_.fail(std::current_exception());
-            end_leaf();
-            return true;
-        }
-        return start(parent, owner);
-    }
 
     T take() {
-        destroy_root();
+        this->destroy_root();
         return outcome_.take();
     }
 
     /// Destroys the frames of a branch that is over. What came of it stays.
     void leave() noexcept {
-        clear();
-        if (has_ended())
-            destroy_root();
+        this->clear();
+        if (this->has_ended())
+            this->destroy_root();
     }
 
     /// Of a branch that is over: whether by an exception.
@@ -269,32 +236,85 @@ public:
         return has_failed() ? outcome_.take_error() : std::exception_ptr();
     }
 
-    bool holds_frames() const noexcept { return is_standing(); }
+    bool holds_frames() const noexcept { return this->is_standing(); }
 
     /// Destroys the frames that stand and the result. Gives what a destructor threw (R16).
     std::exception_ptr discard() noexcept {
-        clear();
-        if (has_ended()) {
+        this->clear();
+        if (this->has_ended()) {
             try {
                 outcome_.reset();
             } catch (...) {
                 outcome_.fail(std::current_exception());
             }
-            destroy_root();
+            this->destroy_root();
+        } else if (this->state() == phase::unstarted) {
+            this->destroy_root();
         }
         return outcome_.has_error() ? outcome_.take_error() : std::exception_ptr();
     }
 
+protected:
+    coroutine_branch() noexcept = default;
+    coroutine_branch(coroutine_branch&& other) noexcept : Base(std::move(other)) {} // not started
+    ~coroutine_branch() noexcept {} // a value whose destructor throws was dropped before, by discard()
+
+    void hold(promise<T>& root) noexcept {
+        root.result = &outcome_;
+        this->set_root(root);
+    }
+    void fail(std::exception_ptr error) noexcept { outcome_.fail(std::move(error)); }
+
 private:
     void note(std::exception_ptr e) noexcept override {
         if (outcome_.has_error()) // the first is the cause; the second is not lost in silence
-            report_lost(owner(), std::move(e));
+            report_lost(this->owner(), std::move(e));
         else
-            outcome_.fail(std::move(e));
+            fail(std::move(e));
     }
 
-    task<T> task_;
     outcome<T> outcome_;
+};
+
+/// A branch that runs a task.
+template <class T, cancel_safety Safety = task<T>::safety>
+class task_branch final : public coroutine_branch<T> {
+public:
+    static constexpr cancel_safety safety = Safety;
+
+    explicit task_branch(std::in_place_t, task<T>&& t) noexcept : task_(std::move(t)) {}
+    task_branch(task_branch&& other) noexcept = default;
+
+    bool start(const branch& parent, branch_owner& owner) noexcept {
+        this->attach(parent, owner);
+        if (!task_) {
+            this->fail(std::make_exception_ptr(
+                std::logic_error("this task is empty: it was moved from, awaited or spawned before")));
+            this->end_leaf();
+            return true;
+        }
+        this->hold(task_access::release(std::move(task_)).promise());
+        this->start_root();
+        this->started();
+        return this->has_ended();
+    }
+
+    /// The same with the task that `make()` gives. What `make` throws is how the branch ends.
+    template <class Make>
+    bool start_made(const branch& parent, branch_owner& owner, Make make) noexcept {
+        try {
+            task_ = make();
+        } catch (...) {
+            this->attach(parent, owner);
+            this->fail(std::current_exception());
+            this->end_leaf();
+            return true;
+        }
+        return start(parent, owner);
+    }
+
+private:
+    task<T> task_;
 };
 
 /// Runs any awaitable in a coroutine of its own.

@@ -61,6 +61,9 @@ class branch_tuple {
 public:
     static constexpr cancel_safety safety = least_safe<Branches...>();
 
+    branch_tuple()
+        requires(sizeof...(Branches) > 0)
+    = default;
     explicit branch_tuple(Branches&&... b) noexcept : branches_(std::move(b)...) {}
 
     /// Calls `f(branch)` in order until it returns true. Whether it did.
@@ -112,33 +115,19 @@ private:
     std::vector<Branch> branches_;
 };
 
-/// The base of a composite whose branches start in its `try_complete`. `Derived` adds
-/// `branch_ended`, and destroys what stands in its `await_resume` (R15).
-template <class Derived, class Branches>
-class composite_operation : public operation<Derived>, protected branch_owner {
+/// The branches of a composite, and how those that are not wanted any more go. `Leaf` is what the
+/// composite is to the branch that awaits it; what derives adds `branch_ended`, and destroys what
+/// stands in its `await_resume` (R15).
+template <class Leaf, class Branches>
+class composite_leaf : public Leaf, protected branch_owner {
 public:
-    explicit composite_operation(Branches&& b) noexcept : branches_(std::move(b)) {}
-    composite_operation(composite_operation&&) = default;
-
-    bool publish() noexcept { return true; } // a branch that waits, or is coming, resumes it
-
 protected:
-    ~composite_operation() = default;
+    composite_leaf() = default;
+    explicit composite_leaf(Branches&& b) noexcept : branches_(std::move(b)) {}
+    composite_leaf(composite_leaf&&) = default;
+    ~composite_leaf() = default;
 
     std::exception_ptr discard() noexcept override { return discard_but(nullptr); }
-
-    /// To be called first in `try_complete`: false if it was awaited before.
-    bool begin() noexcept {
-        awaited_twice_ = std::exchange(begun_, true);
-        return !awaited_twice_;
-    }
-    /// To be called first in `await_resume`.
-    void check() const {
-        if (awaited_twice_) [[unlikely]]
-            throw_usage_error(
-                "this join, select, timeout or the like was awaited before: its branches are gone; "
-                "make a new one for each wait");
-    }
 
     /// Cancels every branch that runs, in order. Whether all are quiet: then their frames stand until
     /// `await_resume`, or `discard`.
@@ -202,6 +191,66 @@ private:
     }
 
     std::size_t coming_ = 0; // branches that were cancelled and have not surfaced
+};
+
+/// The same for a composite that ends with the first failure.
+template <class Leaf, class Branches>
+class fail_fast_leaf : public composite_leaf<Leaf, Branches> {
+protected:
+    using composite_leaf<Leaf, Branches>::composite_leaf;
+    fail_fast_leaf(fail_fast_leaf&&) = default;
+    ~fail_fast_leaf() = default;
+
+    bool has_failed() const noexcept { return failed_ != nullptr; }
+
+    /// Looks what a branch that has ended has come to.
+    void look_at(branch& b) noexcept {
+        this->branches_.visit(b, [&](auto& mine) {
+            if (mine.has_failed())
+                failed_ = &mine;
+        });
+    }
+
+    /// The exception that ends it. The other branches are destroyed.
+    std::exception_ptr take_failure() noexcept {
+        std::exception_ptr of_siblings = this->discard_but(failed_);
+        std::exception_ptr first;
+        this->branches_.visit(*failed_, [&](auto& mine) { first = mine.take_error(); });
+        if (of_siblings)
+            this->keep_first(first, std::move(of_siblings));
+        return first;
+    }
+
+private:
+    branch* failed_ = nullptr;
+};
+
+/// The base of a composite operation whose branches start in its `try_complete`.
+template <class Derived, class Branches, class Base = composite_leaf<operation<Derived>, Branches>>
+class composite_operation : public Base {
+public:
+    explicit composite_operation(Branches&& b) noexcept : Base(std::move(b)) {}
+    composite_operation(composite_operation&&) = default;
+
+    bool publish() noexcept { return true; } // a branch that waits, or is coming, resumes it
+
+protected:
+    ~composite_operation() = default;
+
+    /// To be called first in `try_complete`: false if it was awaited before.
+    bool begin() noexcept {
+        awaited_twice_ = std::exchange(begun_, true);
+        return !awaited_twice_;
+    }
+    /// To be called first in `await_resume`.
+    void check() const {
+        if (awaited_twice_) [[unlikely]]
+            throw_usage_error(
+                "this join, select, timeout or the like was awaited before: its branches are gone; "
+                "make a new one for each wait");
+    }
+
+private:
     bool begun_ = false;
     bool awaited_twice_ = false;
 };

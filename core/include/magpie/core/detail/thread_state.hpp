@@ -9,6 +9,7 @@ class strand;
 namespace detail {
 
 class cell;
+class fork_lane;
 
 /// What a thread knows about itself.
 struct thread_state {
@@ -17,6 +18,7 @@ struct thread_state {
     magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
     const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
     void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
+    fork_lane* forks = nullptr;           ///< where the tasks of that worker put what they fork
     const void* pool = nullptr;           ///< the scheduler's pool of threads to which this one belongs
     std::uint32_t random = 0x9E3779B9;    ///< which branch a select starts first; never 0
 };

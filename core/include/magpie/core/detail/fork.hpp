@@ -1,0 +1,140 @@
+#pragma once
+
+#include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/composite_operation.hpp>
+#include <magpie/core/detail/fork_deque.hpp>
+#include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/executor.hpp>
+#include <magpie/core/strand.hpp>
+#include <magpie/core/task.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <utility>
+
+// What fork_join is made of. A forked child stands in the parent's frame, as a record. Its parent takes
+// it back and runs it as a branch, or a taker, who found it in a worker's deque, runs it as a strand of
+// its own; the end of that comes back to the parent's strand as a wake, so all that the parent counts is
+// counted on its own turn.
+
+namespace magpie::detail {
+
+class cell;
+class fork_cell;
+
+/// Where the tasks of one worker put what they fork. `thread_state::forks` while the worker runs.
+class fork_lane : public fork_deque {
+public:
+    fork_lane(const executor& e, bool thieves) : fork_deque(thieves), executor_(e) {}
+
+    /// The lane of the calling thread, null if it runs no worker of `e`.
+    static fork_lane* here(const executor& e) noexcept {
+        fork_lane* const lane = this_thread().forks;
+        return lane != nullptr && &lane->executor_ == &e ? lane : nullptr;
+    }
+
+    /// There was nothing, and now there is.
+    virtual void call_for_help() noexcept = 0;
+
+    // What a taker calls. Both give a strand that is to be run at once; null if there was nothing, a race
+    // was lost, or there is no memory for a strand: then the record stays.
+    cell* take_newest() noexcept;
+    cell* take_oldest() noexcept;
+
+protected:
+    ~fork_lane() = default;
+
+private:
+    template <class Take>
+    cell* take_as_strand(Take take) noexcept;
+
+    const executor& executor_;
+};
+
+/// A child of a fork_join, in the parent's frame.
+class fork_record : public owned_branch {
+public:
+    fork_record() noexcept = default;
+    fork_record(fork_record&& other) noexcept : owned_branch(std::move(other)) {}
+
+    fork_record* sibling = nullptr; ///< the next one, as long as none has started
+
+    // --- the parent's side: on its strand's turn ---
+
+    void attach(const branch& parent, branch_owner& owner) noexcept {
+        owned_branch::attach(parent, owner);
+    }
+
+    /// Is about to be put into a lane.
+    void offer() noexcept {
+        started(); // its end is told
+        offered_ = true;
+    }
+    /// Takes it back from the lane of this worker, if it is the newest there.
+    bool take_back(fork_lane& lane) noexcept {
+        if (!lane.fork_deque::take_back(*this))
+            return false;
+        offered_ = false;
+        return true;
+    }
+    /// Whether a taker has it: a hint.
+    bool is_taken() const noexcept { return taker_.load(std::memory_order_relaxed) != nullptr; }
+
+    /// Starts as a branch of the parent: the caller resumes what this gives.
+    std::coroutine_handle<> begin() noexcept {
+        started();
+        return begin_root();
+    }
+    /// The same inside the parent's suspension (R20). Whether it has ended.
+    bool run() noexcept {
+        start_root();
+        started();
+        return has_ended();
+    }
+
+    /// Asks it to end, wherever it is.
+    cancel_answer request_cancel() noexcept;
+
+protected:
+    ~fork_record() = default;
+
+    virtual bool has_error() const noexcept = 0;
+
+private:
+    friend class fork_cell;
+
+    /// A taker's strand has ended: on the parent's turn.
+    std::coroutine_handle<> ended_elsewhere(bool has_result) noexcept;
+
+    // taker_ is null, the taker's cell, or revoked(): the parent does not want it to run any more.
+    //
+    // (K) taker -> parent: the cell (release) pairs with the parent's exchange (acquire), which then
+    //     aborts it. The parent holds a reference of the cell until it has heard of its end.
+    static void* revoked() noexcept;
+    atomic<void*> taker_{nullptr};
+    bool offered_ = false; // it was put into a lane, and the parent has not taken it back
+};
+
+/// A child that gives a `T`.
+template <class T>
+class fork_child final : public coroutine_branch<T, fork_record> {
+public:
+    static constexpr cancel_safety safety = cancel_safety::unknown;
+
+    fork_child() noexcept = default;
+    fork_child(fork_child&& other) noexcept : coroutine_branch<T, fork_record>(std::move(other)) {
+        if (promise_base* const root = other.take_root())
+            this->hold(static_cast<promise<T>&>(*root));
+    }
+    ~fork_child() {
+        if (this->state() == branch::phase::unstarted)
+            if (promise_base* const root = this->take_root()) // never awaited
+                root->handle().destroy();
+    }
+
+    bool has_error() const noexcept override { return this->has_failed(); }
+
+    void run_later(task<T>&& t) { this->hold(task_access::release(std::move(t)).promise()); }
+};
+
+} // namespace magpie::detail

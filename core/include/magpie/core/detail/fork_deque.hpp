@@ -1,0 +1,174 @@
+#pragma once
+
+#include <magpie/core/config.hpp>
+#include <magpie/core/detail/atomic.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace magpie::detail {
+
+class fork_record;
+
+/// What a worker's tasks have forked and nobody has begun: the worker puts in and takes back at the
+/// bottom, the newest first; thieves take the oldest from the top. It grows, and does not shrink.
+class fork_deque {
+public:
+    static constexpr std::size_t first_capacity = 256;
+
+    /// @param thieves  false: there is nobody but the worker
+    /// @throws std::bad_alloc
+    explicit fork_deque(bool thieves = true, std::size_t capacity = first_capacity)
+        : thieves_(thieves), newest_(std::make_unique<ring>(capacity, nullptr)), ring_(newest_.get()) {}
+    fork_deque(const fork_deque&) = delete;
+    fork_deque& operator=(const fork_deque&) = delete;
+
+    // --- the worker ---
+
+    /// Makes room for `n` more. False if there is no memory for them.
+    bool reserve(std::size_t n) noexcept {
+        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
+        if (bottom + n - top_seen_ <= newest_->capacity()) [[likely]]
+            return true;
+        return reserve_slowly(bottom, n);
+    }
+
+    /// Puts in what `next()` gives, `n` records for which there is room: the first is the newest then.
+    /// Returns whether there was nothing before.
+    template <class Next>
+    bool push(std::size_t n, Next next) noexcept {
+        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
+        for (std::uint64_t i = bottom + n; i-- > bottom;)
+            newest_->place(i).store(next(), std::memory_order_relaxed); // published by bottom_
+        bottom_.store(bottom + n, std::memory_order_release);           // (P)
+        return bottom <= top_.load(std::memory_order_relaxed);          // a hint for the notification
+    }
+
+    /// Takes `r` out if it is the newest. Returns whether it did: then nobody else has it.
+    bool take_back(const fork_record& r) noexcept {
+        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1; // ours
+        // Our own write. If the deque is empty this is an old one, which take() will not give.
+        return newest_->place(newest).load(std::memory_order_relaxed) == &r && take(newest);
+    }
+
+    /// The newest, or null.
+    fork_record* pop() noexcept {
+        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1;      // ours
+        fork_record* const r = newest_->place(newest).load(std::memory_order_relaxed); // our own write
+        return r != nullptr && take(newest) ? r : nullptr;
+    }
+
+    // --- anybody ---
+
+    /// The oldest; null if there is none, or a race for it was lost.
+    fork_record* steal() noexcept {
+        // seq_cst, both: see take().
+        std::uint64_t top = top_.load(std::memory_order_seq_cst);
+        if (top >= bottom_.load(std::memory_order_seq_cst)) // (P)
+            return nullptr;
+        // Acquire: the ring's records. It may be an old one: what stood at `top` then still does, and
+        // if that was taken meanwhile the exchange below fails.
+        fork_record* const r =
+            ring_.load(std::memory_order_acquire)->place(top).load(std::memory_order_relaxed);
+        return top_.compare_exchange_strong(top, top + 1, std::memory_order_seq_cst,
+                                            std::memory_order_relaxed)
+                   ? r
+                   : nullptr;
+    }
+
+    std::size_t size() const noexcept {
+        // seq_cst: a worker that lies down has written the idle word and reads this next (R39).
+        const std::uint64_t top = top_.load(std::memory_order_seq_cst);
+        const std::uint64_t bottom = bottom_.load(std::memory_order_seq_cst);
+        return bottom > top ? static_cast<std::size_t>(bottom - top) : 0;
+    }
+
+    std::uint64_t top_index() const noexcept { return top_.load(std::memory_order_relaxed); }
+    std::uint64_t bottom_index() const noexcept { return bottom_.load(std::memory_order_relaxed); }
+
+private:
+    class ring {
+    public:
+        ring(std::size_t capacity, std::unique_ptr<ring> older)
+            : mask_(capacity - 1), places_(std::make_unique<atomic<fork_record*>[]>(capacity)),
+              older_(std::move(older)) {
+            MAGPIE_ASSERT((capacity & mask_) == 0);
+        }
+        std::size_t capacity() const noexcept { return mask_ + 1; }
+        atomic<fork_record*>& place(std::uint64_t i) noexcept { return places_[i & mask_]; }
+        /// Owns the one that it replaced: a thief may still read there.
+        void succeed(std::unique_ptr<ring> older) noexcept { older_ = std::move(older); }
+
+    private:
+        const std::uint64_t mask_;
+        std::unique_ptr<atomic<fork_record*>[]> places_;
+        std::unique_ptr<ring> older_;
+    };
+
+    // top_ and bottom_ start at 1, so that bottom_ - 1 is an index; index i lives in place i & mask.
+    //
+    // I1. What is in the deque has the indices [top_, bottom_). Only the worker writes bottom_, and
+    //     only upwards but in take(), which puts it back if it does not get what it lowered it for.
+    // I2. A place in [top_, bottom_) is not written: the worker writes at bottom_ and above, and makes
+    //     room first. A ring that was replaced is not written any more.
+    // I3. A record leaves upwards by the CAS of top_, which only grows, in 64 bits: no ABA. It leaves
+    //     downwards only if the worker, having lowered bottom_ to its index, reads a smaller top_.
+    //
+    // (P) push -> thief: bottom_ (release) carries the place, and the record as its parent left it.
+    bool take(std::uint64_t newest) noexcept {
+        if (!thieves_) {
+            if (newest < top_.load(std::memory_order_relaxed)) // nobody else writes it
+                return false;
+            bottom_.store(newest, std::memory_order_relaxed);
+            return true;
+        }
+        // The worker lowers bottom_ and then reads top_; a thief that goes for the same record has read
+        // bottom_ after top_, and then exchanges top_. All are seq_cst: of a worker that reads the old
+        // top_ and a thief that reads the old bottom_ one is wrong about the last record alone, and
+        // for that both exchange top_.
+        bottom_.exchange(newest, std::memory_order_seq_cst);
+        std::uint64_t top = top_.load(std::memory_order_seq_cst);
+        if (top < newest) [[likely]]
+            return true;
+        const bool won = top == newest &&
+                         top_.compare_exchange_strong(top, newest + 1, std::memory_order_seq_cst,
+                                                      std::memory_order_relaxed);
+        // Release: (P) goes on for what is below; there is nothing, but a thief reads bottom_.
+        bottom_.store(newest + 1, std::memory_order_release);
+        return won;
+    }
+
+    bool reserve_slowly(std::uint64_t bottom, std::size_t n) noexcept {
+        // Acquire: a thief that has moved it has read its place before.
+        top_seen_ = top_.load(std::memory_order_acquire);
+        std::size_t capacity = newest_->capacity();
+        if (bottom + n - top_seen_ <= capacity)
+            return true;
+        while (bottom + n - top_seen_ > capacity)
+            capacity *= 2;
+        try {
+            auto larger = std::make_unique<ring>(capacity, nullptr);
+            for (std::uint64_t i = top_seen_; i < bottom; ++i) // relaxed: our own writes; see ring_
+                larger->place(i).store(newest_->place(i).load(std::memory_order_relaxed),
+                                       std::memory_order_relaxed);
+            larger->succeed(std::move(newest_));
+            newest_ = std::move(larger);
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+        ring_.store(newest_.get(), std::memory_order_release); // pairs with steal(): what was copied
+        return true;
+    }
+
+    const bool thieves_;
+    std::unique_ptr<ring> newest_; // the worker's own view of ring_
+    std::uint64_t top_seen_ = 1;   // the worker's: a top_ that was, so there is at least this much room
+    atomic<std::uint64_t> bottom_{1}; // written by the worker
+    atomic<ring*> ring_;
+    alignas(64) atomic<std::uint64_t> top_{1}; // written by everybody
+};
+
+} // namespace magpie::detail

@@ -1,0 +1,258 @@
+#pragma once
+
+#include <magpie/core/detail/fork.hpp>
+#include <magpie/core/detail/join_results.hpp>
+#include <magpie/core/error.hpp>
+#include <magpie/core/join.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <ranges>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace magpie {
+
+namespace detail {
+
+template <class Operation>
+class fork_awaiter {
+public:
+    explicit fork_awaiter(Operation& o) noexcept : operation_(o) {}
+
+    bool await_ready() const noexcept { return operation_.is_empty(); }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> caller) noexcept {
+        return operation_.fork(caller.promise());
+    }
+    decltype(auto) await_resume() { return operation_.join(); }
+
+private:
+    Operation& operation_;
+};
+
+} // namespace detail
+
+/// Children that run in parallel, and the wait for them. @see fork_join
+template <class Branches>
+class [[nodiscard("co_await it")]] fork_join_operation
+    : private detail::fail_fast_leaf<leaf, Branches> {
+    using base = detail::fail_fast_leaf<leaf, Branches>;
+
+public:
+    using value_type = typename detail::join_results<Branches>::values;
+    static constexpr cancel_safety safety = cancel_safety::unknown;
+
+    template <class... Tasks>
+    explicit fork_join_operation(std::in_place_t, Tasks&&... tasks) {
+        hold_all(std::index_sequence_for<Tasks...>(), std::move(tasks)...);
+    }
+    explicit fork_join_operation(Branches&& b) noexcept : base(std::move(b)) {}
+    fork_join_operation(fork_join_operation&&) = default;
+    ~fork_join_operation() = default;
+
+    /// What `co_await` uses. @throws std::logic_error if it was awaited before
+    detail::fork_awaiter<fork_join_operation> awaiter() && {
+        if (std::exchange(begun_, true)) [[unlikely]]
+            detail::throw_usage_error("this fork_join was awaited before: its children are gone; "
+                                      "make a new one for each wait");
+        return detail::fork_awaiter<fork_join_operation>(*this);
+    }
+    detail::fork_awaiter<fork_join_operation> awaiter() & = delete; // co_await std::move(operation)
+
+private:
+    friend class detail::fork_awaiter<fork_join_operation>;
+
+    template <std::size_t... I, class... Tasks>
+    void hold_all(std::index_sequence<I...>, Tasks&&... tasks) {
+        (this->branches_.template get<I>().run_later(std::move(tasks)), ...);
+    }
+
+    bool is_empty() noexcept {
+        return !this->branches_.any([](auto&) { return true; });
+    }
+
+    std::coroutine_handle<> fork(detail::promise_base& caller) noexcept {
+        this->bind(caller);
+        const branch& parent = *this->where();
+        if (parent.owner().budget() == 0 && !parent.unconstrained) [[unlikely]] {
+            this->retry_ = true;
+            this->defer();
+            return std::noop_coroutine();
+        }
+        const std::coroutine_handle<> first = start();
+        return first ? first : this->surface();
+    }
+
+    /// After it had to wait for budget.
+    bool retry() noexcept override {
+        const std::coroutine_handle<> first = start();
+        if (!first)
+            return true;
+        first.resume(); // *this may be gone afterwards
+        return false;
+    }
+
+    /// Starts the children. Gives what is to be resumed; null if all have ended.
+    std::coroutine_handle<> start() noexcept {
+        const branch& parent = *this->where();
+        strand& owner = parent.owner();
+        if (!parent.unconstrained)
+            owner.take_budget();
+        detail::fork_record** link = &next_;
+        this->branches_.any([&](detail::fork_record& r) {
+            r.attach(parent, *this);
+            *link = &r;
+            link = &r.sibling;
+            ++pending_;
+            return false;
+        });
+        detail::fork_lane* const lane = detail::fork_lane::here(owner.where_it_runs());
+        if (lane == nullptr || !lane->reserve(pending_ - 1)) [[unlikely]]
+            return run_all();
+        detail::fork_record& first = *std::exchange(next_, next_->sibling);
+        if (pending_ > 1) {
+            const bool was_empty = lane->push(pending_ - 1, [r = next_]() mutable noexcept {
+                r->offer();
+                return std::exchange(r, r->sibling);
+            });
+            if (was_empty)
+                lane->call_for_help();
+        }
+        return first.begin();
+    }
+
+    /// Nobody could help: the children are branches from the start.
+    std::coroutine_handle<> run_all() noexcept {
+        while (next_ != nullptr && !this->has_failed()) {
+            detail::fork_record& r = *std::exchange(next_, next_->sibling);
+            if (r.run()) {
+                --pending_;
+                this->look_at(r);
+            }
+        }
+        const bool over = this->has_failed() ? this->cancel_running() : pending_ == 0;
+        return over ? std::coroutine_handle<>() : std::noop_coroutine();
+    }
+
+    std::coroutine_handle<> branch_ended(branch& b) noexcept override {
+        --pending_;
+        this->look_at(b);
+        if (this->has_failed()) [[unlikely]]
+            return this->cancel_running() ? this->surface() : std::noop_coroutine();
+        if (next_ != nullptr)
+            if (detail::fork_record* const r = take_back())
+                return r->begin();
+        return pending_ == 0 ? this->surface() : std::noop_coroutine();
+    }
+
+    /// The next child that nobody has, if it is at hand.
+    detail::fork_record* take_back() noexcept {
+        detail::fork_lane* const lane = detail::fork_lane::here(this->owner().where_it_runs());
+        if (lane == nullptr)
+            return nullptr;
+        while (next_ != nullptr) {
+            if (next_->take_back(*lane))
+                return std::exchange(next_, next_->sibling);
+            if (!next_->is_taken())
+                return nullptr; // another worker's, below what others have forked, or just being taken
+            next_ = next_->sibling;
+        }
+        return nullptr;
+    }
+
+    value_type join() {
+        if (this->has_failed()) [[unlikely]]
+            std::rethrow_exception(this->take_failure());
+        std::exception_ptr first; // of a destructor, or of a value's move
+        auto keep = [&](std::exception_ptr error) noexcept {
+            this->keep_first(first, std::move(error));
+        };
+        return detail::join_results<Branches>::take(this->branches_, first, keep);
+    }
+
+    std::size_t pending_ = 0;             // children that have not ended
+    detail::fork_record* next_ = nullptr; // the first that this strand has not begun, of those known
+    bool begun_ = false;
+};
+
+namespace detail {
+
+/// Forked are tasks; anything else is awaited in one.
+template <class A>
+auto forked_task(A&& awaitable) {
+    if constexpr (is_task<std::remove_cvref_t<A>>::value) {
+        static_assert(!std::is_lvalue_reference_v<A>, "pass the task as an rvalue, std::move(task)");
+        return std::move(awaitable);
+    } else {
+        return as_task<A>(std::forward<A>(awaitable));
+    }
+}
+
+template <class A>
+using forked_child = fork_child<typename decltype(forked_task(std::declval<A>()))::value_type>;
+
+/// @throws std::logic_error if the calling thread runs no task
+void check_fork_place();
+
+} // namespace detail
+
+/// Runs several tasks in parallel, and ends when all have ended: for computations.
+///
+/// `fork_join(a(), b(), ...)` gives a `std::tuple` of their values (`std::monostate` for void, a
+/// `std::reference_wrapper` for a reference); `fork_join(range)` gives a `std::vector` of them in the
+/// order of the range, nothing for a range of void; a range that is empty is ready at once. The
+/// elements are moved out of a container that is passed as an rvalue. What is not a task is awaited in
+/// one.
+///
+/// The children are offered to idle workers. The calling task runs the first one itself, and then those
+/// that nobody has taken, in order; so work that nobody else wants costs little more than to await it.
+/// A child that another worker takes runs there, at the same time: children share what they reach like
+/// threads do. They may refer to the caller's locals, and they may wait for anything. They see the
+/// caller's task id and name. Children of children work alike: without thieves the tree is walked depth
+/// first, and only the frames from the root down to where it is exist, with their siblings.
+///
+/// If a child fails, the others are dropped, and when they are gone its exception is thrown; of several
+/// failures the others go to the hook for unhandled exceptions. On a runtime of one worker, and on
+/// an executor without any, the children run one after the other.
+///
+/// @throws std::logic_error outside of a task, if a task is empty, or if it was awaited before; what the
+///         children throw; std::bad_alloc
+/// @par Cancellation
+/// Nobody can say. Dropped, it drops every child, wherever it runs, and waits until they are gone.
+/// @par Complexity
+/// One unit of the turn's budget. No allocation but a range's children, in one block, and a cell of 192
+/// bytes for a child that was taken. Two read-modify-writes for a child that another worker takes, one
+/// for one that is taken back; none on a runtime of one worker.
+/// @par Example
+/// @code
+/// magpie::task<long> sum(std::span<const int> v) {
+///     if (v.size() < 1000)
+///         co_return std::accumulate(v.begin(), v.end(), 0L);
+///     const auto half = v.size() / 2;
+///     auto both = co_await magpie::fork_join(sum(v.first(half)), sum(v.subspan(half)));
+///     co_return std::get<0>(both) + std::get<1>(both);
+/// }
+/// @endcode
+template <class... Awaitables>
+    requires(sizeof...(Awaitables) > 0)
+auto fork_join(Awaitables&&... awaitables) {
+    detail::check_fork_place();
+    if constexpr (detail::one_range<Awaitables...>) {
+        auto make = []<class A>(A&& a) {
+            detail::forked_child<A> child;
+            child.run_later(detail::forked_task(std::forward<A>(a)));
+            return child;
+        };
+        auto children = detail::make_branches(std::forward<Awaitables>(awaitables)..., make);
+        return fork_join_operation<decltype(children)>(std::move(children));
+    } else {
+        using children = detail::branch_tuple<detail::forked_child<Awaitables>...>;
+        return fork_join_operation<children>(
+            std::in_place, detail::forked_task(std::forward<Awaitables>(awaitables))...);
+    }
+}
+
+} // namespace magpie
