@@ -1,6 +1,7 @@
 #include <magpie/core/fork_join.hpp>
 
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/parallel_loop.hpp>
 
 #include <new>
 #include <utility>
@@ -127,6 +128,11 @@ std::coroutine_handle<> fork_record::ended_elsewhere(bool has_result) noexcept {
     // Only a runtime that closes drops a child by itself; then it drops the parent as well.
     static_cast<cell&>(owner()).abort();
     return std::noop_coroutine();
+}
+
+bool should_offer(bool though_stocked) noexcept {
+    const fork_lane* const lane = this_thread().forks;
+    return lane != nullptr && lane->has_thieves() && (though_stocked || lane->size() == 0);
 }
 
 void check_fork_place() {

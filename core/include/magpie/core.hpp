@@ -13,6 +13,8 @@
 #include <magpie/core/log.hpp>
 #include <magpie/core/may_lose.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/core/parallel_for.hpp>
+#include <magpie/core/parallel_reduce.hpp>
 #include <magpie/core/pinned.hpp>
 #include <magpie/core/scope.hpp>
 #include <magpie/core/scope_error.hpp>

@@ -30,6 +30,7 @@ inline auto on_worker(std::function<magpie::task<bench::sample>(bench::options)>
 
 // One list a file; registry.cpp joins them.
 std::vector<bench::workload> spawning_workloads();
+std::vector<bench::workload> forking_workloads();
 std::vector<bench::workload> waking_workloads();
 std::vector<bench::workload> timing_workloads();
 std::vector<bench::workload> composing_workloads();

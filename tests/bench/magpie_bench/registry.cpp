@@ -10,6 +10,7 @@ std::string bench::peer_version() {
 std::vector<bench::workload> bench::workloads() {
     return concat({
         spawning_workloads(),
+        forking_workloads(),
         waking_workloads(),
         timing_workloads(),
         composing_workloads(),

@@ -99,6 +99,12 @@ def build_tokio(build):
     return build / "target/release/tokio-bench"
 
 
+def build_tbb(build):
+    need("libcli11-dev", "nlohmann-json3-dev", "libtbb-dev")
+    _cmake(HERE / "peers/tbb", build, "tbb-bench")
+    return build / "tbb-bench"
+
+
 def build_epoll(build):
     need("libcli11-dev", "nlohmann-json3-dev")
     _cmake(HERE / "peers/epoll", build, "epoll-bench")
@@ -145,6 +151,7 @@ SIDES = {
     "tokio": build_tokio,
     "go": build_go,
     "asio": build_asio,
+    "tbb": build_tbb,
     "epoll": build_epoll,
     NGINX: build_nginx,
 }

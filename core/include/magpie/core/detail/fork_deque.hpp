@@ -86,6 +86,8 @@ public:
         return bottom > top ? static_cast<std::size_t>(bottom - top) : 0;
     }
 
+    bool has_thieves() const noexcept { return thieves_; }
+
     std::uint64_t top_index() const noexcept { return top_.load(std::memory_order_relaxed); }
     std::uint64_t bottom_index() const noexcept { return bottom_.load(std::memory_order_relaxed); }
 
