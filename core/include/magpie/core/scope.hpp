@@ -383,14 +383,6 @@ public:
         }
     }
 
-    /// For a composite above: destroys what stands, when this has ended and nobody will resume.
-    std::exception_ptr discard() noexcept {
-        if (!body_)
-            return nullptr;
-        state().discard();
-        return body_->discard();
-    }
-
 private:
     detail::scope_state& state() noexcept { return detail::scope_access::state(scope_); }
 
@@ -462,22 +454,15 @@ private:
 
     bool body_has_failed() const noexcept override { return body_->has_failed(); }
 
-    std::coroutine_handle<> over() noexcept override {
-        if (this->is_dropped())
-            drop();
-        return this->surface();
-    }
+    std::coroutine_handle<> over() noexcept override { return this->surface(); }
 
-    cancel_answer cancel() noexcept override {
-        const cancel_answer answer = cancel_scope();
-        if (answer == cancel_answer::quiet)
-            drop();
-        return answer;
-    }
+    cancel_answer cancel() noexcept override { return cancel_scope(); }
 
-    void drop() noexcept {
-        if (std::exception_ptr error = discard())
-            detail::leaf_access::note(*this->where(), std::move(error));
+    std::exception_ptr discard() noexcept override {
+        if (!body_)
+            return nullptr;
+        state().discard();
+        return body_->discard();
     }
 
     Policy policy_;
