@@ -1,9 +1,8 @@
 #pragma once
 
-#include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/composite_operation.hpp>
 
 #include <coroutine>
-#include <exception>
 #include <utility>
 
 namespace magpie {
@@ -11,29 +10,29 @@ namespace magpie {
 /// An awaitable below which no operation takes budget. @see unconstrained
 template <class Body>
 class [[nodiscard("co_await it")]] unconstrained_operation
-    : public operation<unconstrained_operation<Body>>,
-      private detail::branch_owner {
+    : public detail::composite_operation<unconstrained_operation<Body>, detail::branch_tuple<Body>> {
+    using branches = detail::branch_tuple<Body>;
+    using base = detail::composite_operation<unconstrained_operation, branches>;
+
 public:
     using value_type = typename Body::value_type;
     static constexpr cancel_safety safety = Body::safety;
 
-    explicit unconstrained_operation(Body&& body) noexcept : body_(std::move(body)) {
-        body_.unconstrained = true;
+    explicit unconstrained_operation(Body&& b) noexcept : base(branches(std::move(b))) {
+        body().unconstrained = true;
     }
-    unconstrained_operation(unconstrained_operation&&) = default;
 
     bool await_ready() noexcept { return try_complete(); } // needs no budget itself
-    bool try_complete() noexcept { return body_.start(*this->where(), *this); }
-    bool publish() noexcept { return true; }
-    value_type await_resume() { return body_.take(); }
+    bool try_complete() noexcept { return !this->begin() || body().start(*this->where(), *this); }
+    value_type await_resume() {
+        this->check();
+        return body().take();
+    }
 
 private:
-    std::coroutine_handle<> branch_ended(branch&) noexcept override { return this->surface(); }
-    std::coroutine_handle<> branch_gone(branch&) noexcept override { return this->surface(); }
-    cancel_answer cancel() noexcept override { return body_.request_cancel(); }
-    std::exception_ptr discard() noexcept override { return body_.discard(); }
+    Body& body() noexcept { return this->branches_.template get<0>(); }
 
-    Body body_;
+    std::coroutine_handle<> branch_ended(branch&) noexcept override { return this->surface(); }
 };
 
 /// Awaits `awaitable` without taking budget: it may keep its worker as long as it is ready.

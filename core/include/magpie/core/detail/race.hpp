@@ -12,17 +12,17 @@
 
 namespace magpie::detail {
 
-/// What a race gives: the body's value, if it has won.
+/// A `T` that may not be there, as `timeout` gives it: void as a bool.
 template <class T>
-struct race_value {
+struct timeout_value {
     using type = std::optional<T>;
 };
 template <>
-struct race_value<void> {
+struct timeout_value<void> {
     using type = bool;
 };
 template <class T>
-struct race_value<T&> {
+struct timeout_value<T&> {
     using type = std::optional<std::reference_wrapper<T>>;
 };
 
@@ -38,7 +38,7 @@ class race_operation
     using body_value = typename Body::value_type;
 
 public:
-    using value_type = typename race_value<body_value>::type;
+    using value_type = typename timeout_value<body_value>::type;
     static constexpr cancel_safety safety = Body::safety;
 
     bool try_complete() noexcept {
