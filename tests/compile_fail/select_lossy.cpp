@@ -1,4 +1,4 @@
-// A select refuses what loses a part of its effect when it is dropped
+// SCOPE-13: a select refuses what loses a part of its effect when it is dropped
 // error: loses a part of its effect
 
 #include <magpie/magpie.hpp>

@@ -108,7 +108,7 @@ TEST_SUITE("core.select") {
         CHECK(h.blocking_join() == 4);
     }
 
-    TEST_CASE("the losers are gone before the next line") {
+    TEST_CASE("SCOPE-12 the losers are gone before the next line") {
         test::manual_executor ex;
         trace log;
         event e;
@@ -461,6 +461,10 @@ TEST_SUITE("core.select") {
         static_assert(magpie::safety_of<magpie::timer&> == cancel_safety::safe);
         static_assert(magpie::safety_of<magpie::join_handle<int>&> == cancel_safety::safe);
         static_assert(magpie::safety_of<task<int>> == cancel_safety::unknown);
+        static_assert(magpie::safety_of<magpie::safe_task<int>> == cancel_safety::safe);
+        static_assert(magpie::safety_of<magpie::lossy_task<>> == cancel_safety::lossy);
+        using timed_task = decltype(magpie::timeout(1s, std::declval<magpie::lossy_task<>>()));
+        static_assert(magpie::safety_of<timed_task> == cancel_safety::lossy);
         static_assert(magpie::safety_of<lossy_wait> == cancel_safety::lossy);
         using timed = decltype(magpie::timeout(1s, lossy_wait()));
         static_assert(magpie::safety_of<timed> == cancel_safety::lossy);
@@ -479,5 +483,34 @@ TEST_SUITE("core.select") {
         };
         event never;
         CHECK(test::run(f(never)) == 9);
+    }
+
+    TEST_CASE("a task whose author says what it loses is a task in all else") {
+        struct coroutines {
+            static magpie::safe_task<int> safe(int n) {
+                co_await magpie::yield_now();
+                co_return n;
+            }
+            static magpie::lossy_task<> lossy(int& n) {
+                co_await magpie::yield_now();
+                ++n;
+            }
+        };
+        test::manual_executor ex;
+        int n = 0;
+        auto f = [](int& calls) -> task<int> {
+            const int one = co_await coroutines::safe(1);
+            auto two = co_await select(coroutines::safe(2), magpie::may_lose(coroutines::lossy(calls)));
+            magpie::safe_task<int> later = coroutines::safe(4);
+            const auto three = co_await as_result(std::move(later));
+            co_await coroutines::lossy(calls);
+            co_return one + static_cast<int>(two.index()) + three.value();
+        };
+        const int sum = test::run(ex, f(n));
+        CHECK((sum == 5 || sum == 6));
+        CHECK((n == 1 || n == 2));
+        auto spawned = ex.spawn<int>(coroutines::safe(7));
+        ex.run_until_idle();
+        CHECK(spawned.blocking_join() == 7);
     }
 }

@@ -4,6 +4,7 @@
 
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/config.hpp>
+#include <magpie/core/declared_task.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/executor.hpp>
 #include <magpie/core/foreign.hpp>

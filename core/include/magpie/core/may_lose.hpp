@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/declared_task.hpp>
 #include <magpie/core/detail/composite.hpp>
 #include <magpie/core/operation.hpp>
 
@@ -30,6 +31,12 @@ template <class Operation>
     requires(detail::leaf_operation<Operation> && !std::is_lvalue_reference_v<Operation>)
 detail::may_lose_operation<Operation> may_lose(Operation&& op) noexcept {
     return detail::may_lose_operation<Operation>(std::move(op));
+}
+
+/// The same for a task whose author has declared that it loses something. @see lossy_task
+template <class T>
+task<T> may_lose(lossy_task<T>&& t) noexcept {
+    return std::move(t);
 }
 
 } // namespace magpie

@@ -15,6 +15,8 @@ namespace magpie {
 
 template <class T>
 class join_handle;
+template <class T, cancel_safety Safety>
+class declared_task;
 template <class T>
 class task_result_awaitable;
 
@@ -117,6 +119,8 @@ public:
 private:
     friend struct detail::task_access;
     friend class task_result_awaitable<T>;
+    template <class, cancel_safety>
+    friend class declared_task;
 
     explicit task(std::coroutine_handle<detail::promise<T>> frame) noexcept : frame_(frame) {}
 
@@ -143,6 +147,8 @@ template <class T>
 struct is_task : std::false_type {};
 template <class T>
 struct is_task<task<T>> : std::true_type {};
+template <class T, cancel_safety Safety>
+struct is_task<declared_task<T, Safety>> : std::true_type {};
 
 } // namespace detail
 } // namespace magpie

@@ -364,8 +364,9 @@ auto make_branch(A&& awaitable) {
                       "pass the task as an rvalue, std::move(task): a coroutine that loses is "
                       "destroyed; one that is to outlive the wait for it is spawned, and its "
                       "join_handle is passed");
-        return task_branch<typename std::remove_cvref_t<A>::value_type>(std::in_place,
-                                                                        std::move(awaitable));
+        using given = std::remove_cvref_t<A>;
+        return task_branch<typename given::value_type, given::safety>(std::in_place,
+                                                                      std::move(awaitable));
     } else {
         return task_branch<awaited_type<A>>(std::in_place, as_task<A>(std::forward<A>(awaitable)));
     }
