@@ -4,6 +4,8 @@
 #include <magpie/io/write.hpp>
 
 #include <test/io.hpp>
+#include <test/run.hpp>
+#include <test/trace.hpp>
 
 #include <magpie/magpie.hpp>
 
@@ -49,6 +51,21 @@ public:
     io::write_operation write(std::span<const std::byte>) { throw std::runtime_error("nor writing"); }
 };
 
+/// A stream whose reads are coroutines: one byte a time, and two suspensions.
+class by_coroutine {
+public:
+    auto read(std::span<std::byte> into) { return magpie::unconstrained(one(into, test::counted())); }
+
+private:
+    static magpie::task<std::size_t> one(std::span<std::byte> into, test::counted) {
+        const test::counted local;
+        co_await magpie::yield_now();
+        into[0] = std::byte('x');
+        co_await magpie::yield_now();
+        co_return 1;
+    }
+};
+
 static_assert(io::async_stream<io::tcp_stream>);
 static_assert(io::async_stream<few_at_a_time>);
 static_assert(io::async_read_stream<io::owned_read_half>);
@@ -74,6 +91,31 @@ magpie::task<std::string> read_text(few_at_a_time& s, std::size_t n) {
 } // namespace
 
 TEST_SUITE("io.read_write") {
+    TEST_CASE("the reads of a stream may be coroutines: their frames go in between, also in a drop") {
+        const int before = test::counted::alive;
+        auto f = [](std::string& text, int& alive) -> magpie::task<> {
+            by_coroutine stream;
+            co_await io::read_exact(stream, std::as_writable_bytes(std::span(text)));
+            alive = test::counted::alive;
+        };
+        std::string text(3, ' ');
+        int alive = -1;
+        for (int turns = 0; turns < 10; ++turns) {
+            test::manual_executor ex(1); // each suspension has a turn of its own
+            auto t = ex.spawn(f(text, alive));
+            for (int i = 0; i < turns; ++i)
+                ex.run_one();
+            t.abort();
+            ex.run_until_idle();
+            CHECK(t.is_finished());
+            CHECK(test::counted::alive == before);
+        }
+        test::manual_executor ex;
+        test::run(ex, f(text, alive));
+        CHECK(text == "xxx");
+        CHECK(alive == before);
+    }
+
     TEST_CASE("write_all and read_exact move everything, in as many steps as it takes") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();

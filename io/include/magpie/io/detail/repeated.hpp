@@ -19,7 +19,7 @@ namespace magpie::io::detail {
 template <class Loop>
 class [[nodiscard("co_await it")]] repeated_operation : public operation<repeated_operation<Loop>>,
                                                         private magpie::detail::branch_owner {
-    using step = magpie::detail::result_operation<typename Loop::operation>;
+    using part = magpie::detail::result_operation<typename Loop::operation>;
     using base = operation<repeated_operation>;
 
 public:
@@ -52,7 +52,7 @@ private:
     bool run() noexcept {
         try {
             while (!loop_.is_complete()) {
-                step_.emplace(std::in_place, step(loop_.next()));
+                step_.emplace(std::in_place, part(loop_.next()));
                 if (!step_->start(*this->where(), *this))
                     return false;
                 if (!take_step())
@@ -72,6 +72,17 @@ private:
     }
 
     std::coroutine_handle<> branch_ended(branch&) noexcept override {
+        if constexpr (magpie::detail::is_composite<part>) {
+            this->step_later(); // it may be in a final suspend, where no frame is destroyed
+            return std::noop_coroutine();
+        } else {
+            return go_on();
+        }
+    }
+    std::coroutine_handle<> step() noexcept override {
+        return this->is_dropped() ? this->surface() : go_on();
+    }
+    std::coroutine_handle<> go_on() noexcept {
         try {
             if (take_step() && !run())
                 return std::noop_coroutine();
@@ -81,13 +92,15 @@ private:
         return this->surface();
     }
     std::coroutine_handle<> branch_gone(branch&) noexcept override { return this->surface(); }
-    cancel_answer cancel() noexcept override { return step_->request_cancel(); }
+    cancel_answer cancel() noexcept override {
+        return this->is_stepping() ? cancel_answer::coming : step_->request_cancel();
+    }
     std::exception_ptr discard() noexcept override {
         return step_ ? step_->discard() : std::exception_ptr();
     }
 
     Loop loop_;
-    std::optional<magpie::detail::operation_branch<step>> step_;
+    std::optional<magpie::detail::operation_branch<part>> step_;
     boost::system::error_code error_;
     std::exception_ptr exception_;
 };
