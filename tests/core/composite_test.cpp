@@ -150,8 +150,8 @@ TEST_SUITE("core.composite") {
         }
     }
 
-    TEST_CASE(
-        "what is quiet does not stand until the others have come: it may hold what they wait for") {
+    TEST_CASE("SCOPE-12 what is quiet does not stand until the others have come: it may hold what they "
+              "wait for") {
         test::manual_executor ex;
         held in_hand;
         event never;

@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -82,6 +83,43 @@ TEST_SUITE("core.select_race") {
         CHECK(log.text() == "loser 1");
         CHECK(h.resumed() == 0);
         CHECK(t.is_finished());
+    }
+
+    TEST_CASE("SCOPE-11 a loser that is stopped throws nothing, and what it throws goes nowhere else") {
+        // A foreign operation that answers its end with an exception, which nobody wants any more.
+        struct gate {
+            bool await_ready() const noexcept { return false; }
+            void await_suspend(std::coroutine_handle<> h) noexcept { waiter = h; }
+            void await_resume() const { throw std::runtime_error("stopped"); }
+            std::coroutine_handle<> waiter;
+        };
+        test::manual_executor ex;
+        test::unhandled_log unhandled(ex);
+        gate foreign;
+        event never;
+        trace log;
+        auto loser = [](trace& l, auto& source) -> task<> {
+            const noisy local(l, "gone");
+            try {
+                co_await source();
+            } catch (...) {
+                l.add("caught");
+            }
+        };
+        auto waits = [&]() -> event::wait_operation { return never.wait(); };
+        auto waits_for_foreign = [&]() -> gate& { return foreign; };
+        auto f = [](trace& l, task<> a, task<> b) -> task<> {
+            auto won = co_await select_biased(std::move(a), std::move(b), magpie::yield_now());
+            l.add(std::to_string(won.index()));
+        };
+        auto t = ex.spawn(f(log, loser(log, waits), loser(log, waits_for_foreign)));
+        ex.run_until_idle();
+        CHECK_FALSE(t.is_finished()); // the foreign one cannot be asked to give its coroutine back
+        foreign.waiter.resume();
+        ex.run_until_idle();
+        CHECK(test::outcome_of(t) == "a value");
+        CHECK(log.text() == "gone gone 2");
+        CHECK(unhandled.count() == 0);
     }
 
     TEST_CASE("a winner at its start drops those that started before it") {

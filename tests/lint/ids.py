@@ -33,7 +33,7 @@ REQUIRED = [
     *_ids("RT-LOCAL", range(1, 14)),
     *_ids("TIME-CORE", range(1, 33)),
     *_ids("CPP", range(1, 27), leave_out=(20, 21)),
-    *_ids("SCOPE", (16, 17, 19, 27)),
+    *_ids("SCOPE", (8, 11, 12, 13, 16, 17, 19, 27)),
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),

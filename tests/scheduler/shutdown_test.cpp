@@ -89,6 +89,69 @@ TEST_SUITE("scheduler.shutdown") {
         });
     }
 
+    TEST_CASE("SCOPE-08 the end of a runtime waits for what is shielded, and for teardowns") {
+        // Timers go on as long as a task lives.
+        static constexpr auto shields = [](std::atomic<int>& begun, std::atomic<int>& ended) -> task<> {
+            auto cleanup = [](std::atomic<int>& b, std::atomic<int>& e) -> task<> {
+                ++b;
+                co_await magpie::sleep_for(30ms);
+                ++e;
+            };
+            co_await magpie::shield(1h, cleanup(begun, ended));
+            ended = -1; // not reached
+        };
+        static constexpr auto tears_down = [](std::atomic<int>& begun,
+                                              std::atomic<int>& ended) -> task<> {
+            auto body = [&begun](std::atomic<int>&) -> task<> {
+                ++begun;
+                co_await sleep_long();
+            };
+            auto teardown = [](std::atomic<int>& e) -> task<> {
+                co_await magpie::sleep_for(30ms);
+                ++e;
+            };
+            co_await magpie::with(ended, body, teardown);
+        };
+        on_each_layout([](auto builder) {
+            std::atomic<int> begun{0};
+            std::atomic<int> ended{0};
+            {
+                runtime rt = builder.build();
+                rt.spawn(shields(begun, ended)).detach();
+                rt.spawn(tears_down(begun, ended)).detach();
+                auto started = [](std::atomic<int>& b) -> task<> {
+                    while (b < 2)
+                        co_await magpie::yield_now();
+                };
+                rt.block_on(started(begun));
+            }
+            CHECK(ended == 2);
+        });
+    }
+
+    TEST_CASE("SCOPE-08 a shutdown waits for a shield until its limit") {
+        on_each_layout([](auto builder) {
+            std::atomic<bool> begun{false};
+            magpie::sync::event never;
+            runtime rt = builder.build();
+            auto waits = [](std::atomic<bool>& b, magpie::sync::event& e) -> task<> {
+                b = true;
+                co_await e.wait();
+            };
+            auto f = [](auto body, std::atomic<bool>& b, magpie::sync::event& e) -> task<> {
+                co_await magpie::shield(100ms, body(b, e));
+            };
+            auto h = rt.spawn(f(waits, begun, never));
+            auto started = [](std::atomic<bool>& b) -> task<> {
+                while (!b)
+                    co_await magpie::yield_now();
+            };
+            rt.block_on(started(begun));
+            CHECK(rt.shutdown_timeout(30s));
+            CHECK(h.is_finished());
+        });
+    }
+
     TEST_CASE("RT-LIFE-06 a huge limit returns as soon as everything has ended") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
