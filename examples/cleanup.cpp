@@ -42,8 +42,8 @@ task<> enter(journal& book, std::string line) {
     book.entries.back() += ", and ended)";
 }
 
-/// Dropped half-way it would have read a part: so it is never selected on by value.
-task<std::string> read_line(io::tcp_stream& client) {
+/// Dropped half-way it has read a part, and says so: `select` does not take it by value.
+magpie::lossy_task<std::string> read_line(io::tcp_stream& client) {
     std::string line;
     std::array<std::byte, 64> buffer;
     while (!line.ends_with('\n')) {
@@ -88,15 +88,22 @@ task<> serve(io::tcp_stream client, journal& book) {
     co_await magpie::with(std::move(client), std::move(body), say_goodbye);
 }
 
+/// Adds what comes to `text`. All it has got is in there: dropped while it waits, it has read nothing.
+magpie::safe_task<bool> read_more(io::tcp_stream& stream, std::string& text) {
+    std::array<std::byte, 64> buffer;
+    const std::size_t n = co_await stream.read(buffer);
+    text.append(reinterpret_cast<const char*>(buffer.data()), n);
+    co_return n != 0;
+}
+
 /// All that a client gets before the connection ends.
 task<std::string> read_all(io::tcp_stream& stream) {
     std::string text;
-    std::array<std::byte, 64> buffer;
+    magpie::timer patience(10s);
     for (;;) {
-        const std::size_t n = co_await stream.read(buffer);
-        if (n == 0)
+        auto won = co_await magpie::select(read_more(stream, text), patience);
+        if (won.index() == 1 || !won.get<0>())
             co_return text;
-        text.append(reinterpret_cast<const char*>(buffer.data()), n);
     }
 }
 

@@ -234,7 +234,8 @@ void strand::drop_main() noexcept {
 
 void strand::deliver(leaf& l) noexcept {
     l.deferred_ = false;
-    if (std::exchange(l.steps_, false)) {
+    if (l.steps_) {
+        l.steps_ = false;
         l.step().resume();
         return;
     }

@@ -5,8 +5,11 @@
 
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/join.hpp>
+#include <magpie/core/pinned.hpp>
+#include <magpie/core/shield.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/unconstrained.hpp>
+#include <magpie/core/with.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/held.hpp>
@@ -278,7 +281,7 @@ TEST_SUITE("core.select_race") {
             ex.run_until_idle();
             if (h.is_waited_for())
                 h.release();
-            ex.run_until_idle();
+            ex.advance(1h); // beyond the limit of any shield
             CHECK(all.is_finished());
             CHECK((log.text() == "local parameter" || log.text() == "parameter"));
             CHECK(ex.armed_timers() == 0);
@@ -323,6 +326,39 @@ TEST_SUITE("core.select_race") {
             aborted_at_any_turn([](task<> b) {
                 return magpie::unconstrained(magpie::try_join(
                     select(std::move(b), magpie::sleep_for(10ms)), magpie::yield_now()));
+            });
+        }
+        SUBCASE("a shield in a select") {
+            aborted_at_any_turn([](task<> b) {
+                return select(magpie::shield(8ms, std::move(b)), magpie::sleep_for(5ms));
+            });
+        }
+        SUBCASE("a select in a shield in a timeout") {
+            aborted_at_any_turn([](task<> b) {
+                return magpie::timeout(
+                    6ms, magpie::shield(8ms, select(std::move(b), magpie::sleep_for(10ms))));
+            });
+        }
+        SUBCASE("a with in a select: its teardown runs if its body began") {
+            auto use = [](task<>& b) { return std::move(b); };
+            auto teardown = [](task<>&) -> task<> {
+                co_await magpie::yield_now();
+                co_await magpie::sleep_for(2ms);
+            };
+            aborted_at_any_turn([&](task<> b) {
+                return select(magpie::with(std::move(b), use, teardown), magpie::sleep_for(5ms));
+            });
+        }
+        SUBCASE("a pinned task, selected again and again") {
+            aborted_at_any_turn([](task<> b) {
+                auto body = [](magpie::pinned_task<void>& p) -> task<> {
+                    for (int i = 0; i < 4; ++i) {
+                        auto won = co_await select(p, magpie::sleep_for(3ms));
+                        if (won.index() == 0)
+                            co_return;
+                    }
+                };
+                return select(magpie::pinned(std::move(b), body), magpie::sleep_for(20ms));
             });
         }
         SUBCASE("a join whose branch fails") {

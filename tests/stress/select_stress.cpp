@@ -1,7 +1,9 @@
 // Selects at random over join handles, timers, tokens, events, pinned tasks and permits, on runtimes:
 // what one of them loses goes to the next, nothing is lost and nothing comes twice.
 
-#include <magpie/magpie.hpp>
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync.hpp>
 
 #include <test/layouts.hpp>
 #include <test/limits.hpp>

@@ -150,7 +150,7 @@ public:
     static constexpr cancel_safety safety = branches::safety;
     static_assert(safety != cancel_safety::lossy,
                   "a branch of this select loses a part of its effect when it is dropped half-way: "
-                  "let a spawned task do it and select on its join_handle, or, if what is lost does "
+                  "let a pinned or a spawned task do it and select on that, or, if what is lost does "
                   "not matter, wrap it: may_lose(operation)");
 
     select_operation(branches&& b, std::array<bool, count> enabled, std::tuple<Handlers...>&& handlers,
@@ -329,9 +329,9 @@ auto select_of(Arguments&&... arguments) {
 /// The choice is reproducible on one thread: `runtime::builder().seed(n)`. `select_biased` starts
 /// them in order.
 ///
-/// A loser is dropped, so what may go on after a `select` is passed as an lvalue: a join handle, or a
-/// `timer`; of an `interval`, `tick()`. A coroutine is passed as an rvalue, and is gone if it loses:
-/// to go on it has to be spawned, and its join handle selected on.
+/// A loser is dropped, so what may go on after a `select` is passed as an lvalue: a join handle, a
+/// pinned task, or a `timer`; of an `interval`, `tick()`. A coroutine is passed as an rvalue, and is
+/// gone if it loses: to go on it is `pinned`, or spawned, and what stands for it is selected on.
 ///
 /// @throws what the winner throws, when the losers are gone; what a loser's destructor throws;
 ///         std::logic_error if no branch takes part and there is no `otherwise`, and if it was awaited

@@ -112,9 +112,9 @@ private:
     static constexpr std::uintptr_t lone = 1;
     std::uintptr_t place_ = 0;
     bool bound_ = false;
-    bool cancelled_ = false; // answered `coming`: its surfacing drops the branch
-    bool deferred_ = false;  // in the ready list since `defer`, for the next turn
-    bool steps_ = false;     // in the ready list since `step_later`
+    bool cancelled_ = false;    // answered `coming`: its surfacing drops the branch
+    bool deferred_ : 1 = false; // in the ready list since `defer`, for the next turn
+    bool steps_ : 1 = false;    // in the ready list since `step_later`
 protected:
     bool retry_ = false; ///< surfacing means `retry`, not the end of the wait
 };

@@ -351,8 +351,8 @@ template <class A>
 auto make_branch(A&& awaitable) {
     if constexpr (leaf_operation<A> && std::is_lvalue_reference_v<A>) {
         static_assert(reusable<std::remove_cvref_t<A>>,
-                      "pass the operation as an rvalue: of lvalues, timers and join handles can be "
-                      "awaited again after they have lost");
+                      "pass the operation as an rvalue: of lvalues, timers, join handles and pinned "
+                      "tasks can be awaited again after they have lost");
         return reference_branch<std::remove_reference_t<A>>(std::in_place, awaitable);
     } else if constexpr (leaf_operation<A>) {
         return operation_branch<std::remove_cvref_t<A>>(std::in_place, std::move(awaitable));
@@ -362,8 +362,8 @@ auto make_branch(A&& awaitable) {
     } else if constexpr (is_task<std::remove_cvref_t<A>>::value) {
         static_assert(!std::is_lvalue_reference_v<A>,
                       "pass the task as an rvalue, std::move(task): a coroutine that loses is "
-                      "destroyed; one that is to outlive the wait for it is spawned, and its "
-                      "join_handle is passed");
+                      "destroyed; one that is to outlive the wait for it is pinned, or spawned, and "
+                      "what stands for it is passed: the pinned_task, or the join_handle");
         using given = std::remove_cvref_t<A>;
         return task_branch<typename given::value_type, given::safety>(std::in_place,
                                                                       std::move(awaitable));
