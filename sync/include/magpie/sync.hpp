@@ -10,6 +10,7 @@
 #include <magpie/sync/mpmc.hpp>
 #include <magpie/sync/mpsc.hpp>
 #include <magpie/sync/mutex.hpp>
+#include <magpie/sync/notify.hpp>
 #include <magpie/sync/oneshot.hpp>
 #include <magpie/sync/received.hpp>
 #include <magpie/sync/rendezvous.hpp>
