@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <utility>
 
+namespace magpie::sync {
+class condition_variable;
+}
+
 namespace magpie::sync::detail {
 
 /// A leaf that waits for permits of a `permit_queue`.

@@ -86,11 +86,19 @@ public:
     wake_list(const wake_list&) = delete;
     wake_list& operator=(const wake_list&) = delete;
     ~wake_list() {
-        while (first_ != nullptr) {
-            waiter& w = static_cast<waiter&>(*first_);
-            first_ = first_->next; // before the wake, after which the waiter may be gone
-            wake(w);
-        }
+        while (waiter* const w = pop())
+            wake(*w);
+    }
+
+    /// Takes the first one off, for who has something else to do with it. Null if there is none.
+    waiter* pop() noexcept {
+        wait_node* const n = first_;
+        if (n == nullptr)
+            return nullptr;
+        first_ = std::exchange(n->next, nullptr);
+        if (first_ == nullptr)
+            last_ = &first_;
+        return static_cast<waiter*>(n);
     }
 
     /// Takes `w` out of `list`.
