@@ -12,6 +12,7 @@ std::vector<bench::workload> bench::workloads() {
         spawning_workloads(),
         forking_workloads(),
         waking_workloads(),
+        locking_workloads(),
         timing_workloads(),
         composing_workloads(),
         memory_workloads(),

@@ -6,6 +6,7 @@
 //! Written for Rust 1.63, so that Debian's own cargo builds it.
 
 mod composing;
+mod locking;
 mod measure;
 mod memory;
 mod serving;
@@ -21,6 +22,7 @@ fn registry() -> Vec<Workload> {
     let mut all = Vec::new();
     all.extend(spawning::workloads());
     all.extend(waking::workloads());
+    all.extend(locking::workloads());
     all.extend(timing::workloads());
     all.extend(composing::workloads());
     all.extend(memory::workloads());
