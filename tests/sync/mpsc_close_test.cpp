@@ -91,7 +91,8 @@ TEST_SUITE("sync.mpsc_close") {
         CHECK(test::run(ex, receive(rx)) == std::nullopt);
     }
 
-    TEST_CASE("SYNC-MPSC-17 SYNC-MPSC-19 a reservation that fails lets the receiver of a closed channel end") {
+    TEST_CASE("SYNC-MPSC-17 SYNC-MPSC-19 a reservation that fails lets the receiver of a closed "
+              "channel end") {
         for (const std::size_t n : {1u, 3u}) {
             test::manual_executor ex;
             auto [tx, rx] = mpsc::channel<int>(4);
@@ -113,7 +114,8 @@ TEST_SUITE("sync.mpsc_close") {
         }
     }
 
-    TEST_CASE("SYNC-MPSC-18 SYNC-MPSC-20 a reservation that is cancelled lets the receiver of a closed channel end") {
+    TEST_CASE("SYNC-MPSC-18 SYNC-MPSC-20 a reservation that is cancelled lets the receiver of a closed "
+              "channel end") {
         for (const std::size_t n : {1u, 2u}) {
             test::manual_executor ex;
             auto [tx, rx] = mpsc::channel<int>(2);
@@ -220,7 +222,8 @@ TEST_SUITE("sync.mpsc_close") {
         CHECK(rx.is_closed());
     }
 
-    TEST_CASE("SYNC-MPSC-47 the receiver is closed when all senders are gone, with values left or not") {
+    TEST_CASE(
+        "SYNC-MPSC-47 the receiver is closed when all senders are gone, with values left or not") {
         std::optional<mpsc::sender<int>> tx;
         auto ends = mpsc::channel<int>(5);
         tx.emplace(std::move(ends.tx));

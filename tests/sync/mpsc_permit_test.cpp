@@ -252,7 +252,8 @@ TEST_SUITE("sync.mpsc_permit") {
         CHECK(rx.size() == 1);
     }
 
-    TEST_CASE("UTIL-MPSC-06 a place in a channel whose receiver has gone says closed, and leaves the value") {
+    TEST_CASE(
+        "UTIL-MPSC-06 a place in a channel whose receiver has gone says closed, and leaves the value") {
         std::optional<mpsc::endpoints<std::string, mpsc::sender<std::string>>> ends(
             mpsc::channel<std::string>(3));
         auto place = ends->tx.try_reserve();

@@ -96,7 +96,8 @@ class echo {
 public:
     echo(const mpsc::unbounded_sender<echo>* tx, int generations) noexcept
         : tx_(tx), generations_(generations) {}
-    echo(echo&& other) noexcept : tx_(std::exchange(other.tx_, nullptr)), generations_(other.generations_) {}
+    echo(echo&& other) noexcept
+        : tx_(std::exchange(other.tx_, nullptr)), generations_(other.generations_) {}
     ~echo() {
         if (tx_ != nullptr && generations_ > 0)
             static_cast<void>(tx_->send(echo(tx_, generations_ - 1)));
@@ -276,7 +277,8 @@ TEST_SUITE("sync.mpsc_values") {
     TEST_CASE("two branches of one task may pass a value to each other") {
         test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<std::string>(1);
-        auto f = [](const mpsc::sender<std::string>& s, mpsc::receiver<std::string>& r) -> task<std::string> {
+        auto f = [](const mpsc::sender<std::string>& s,
+                    mpsc::receiver<std::string>& r) -> task<std::string> {
             auto both = co_await magpie::join(r.recv(), s.send("hello"));
             co_return *std::get<0>(both);
         };

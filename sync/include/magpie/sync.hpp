@@ -24,3 +24,4 @@
 #include <magpie/sync/send_result.hpp>
 #include <magpie/sync/set_once.hpp>
 #include <magpie/sync/shared_mutex.hpp>
+#include <magpie/sync/watch.hpp>

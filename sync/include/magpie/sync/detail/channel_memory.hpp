@@ -28,7 +28,13 @@ void deallocate_part(void* p) noexcept {
 
 template <class Object, class... Arguments>
 Object* make_part(Arguments&&... arguments) {
-    return ::new (allocate_part<Object>()) Object(std::forward<Arguments>(arguments)...);
+    void* const memory = allocate_part<Object>();
+    try {
+        return ::new (memory) Object(std::forward<Arguments>(arguments)...);
+    } catch (...) {
+        deallocate_part<Object>(memory);
+        throw;
+    }
 }
 template <class Object>
 void destroy_part(Object* o) noexcept {

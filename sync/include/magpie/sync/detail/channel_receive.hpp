@@ -47,7 +47,8 @@ protected:
     std::optional<T> take_claimed() {
         if (entry_ == state_type::entry::refused)
             magpie::detail::throw_usage_error(
-                "another receive of this channel is waiting, and it has a single consumer: let one task, "
+                "another receive of this channel is waiting, and it has a single consumer: let one "
+                "task, "
                 "and one branch of it, receive at a time, or use sync::mpmc");
         if (!wait_.claimed)
             return std::nullopt;
@@ -195,7 +196,8 @@ protected:
         if (channel_ != nullptr)
             channel_->add_receiver();
     }
-    queue_receiver(queue_receiver&& other) noexcept : channel_(std::exchange(other.channel_, nullptr)) {}
+    queue_receiver(queue_receiver&& other) noexcept
+        : channel_(std::exchange(other.channel_, nullptr)) {}
     queue_receiver& operator=(const queue_receiver&) = delete;
     ~queue_receiver() noexcept(std::is_nothrow_destructible_v<T>) {
         if (channel_ != nullptr)

@@ -252,7 +252,8 @@ public:
     explicit receivers_closed_operation(detail::channel_state<T>& c) noexcept
         : channel_(&c), wait_(*this) {}
     receivers_closed_operation(receivers_closed_operation&& other) noexcept
-        : operation<receivers_closed_operation>(std::move(other)), channel_(other.channel_), wait_(*this) {}
+        : operation<receivers_closed_operation>(std::move(other)), channel_(other.channel_),
+          wait_(*this) {}
     ~receivers_closed_operation() {
         if (holds_)
             channel_->release();

@@ -29,11 +29,13 @@ public:
     /// @throws std::logic_error for a capacity of 0 or above the limit
     static std::size_t checked(std::size_t capacity) {
         if (capacity == 0)
-            magpie::detail::throw_usage_error("a channel of capacity 0 could never hold a value: use 1, or "
-                                              "sync::rendezvous, where a send waits for its receive");
+            magpie::detail::throw_usage_error(
+                "a channel of capacity 0 could never hold a value: use 1, or "
+                "sync::rendezvous, where a send waits for its receive");
         if (capacity > most)
-            magpie::detail::throw_usage_error("this capacity is above the limit of a bounded channel: use "
-                                              "an unbounded one");
+            magpie::detail::throw_usage_error(
+                "this capacity is above the limit of a bounded channel: use "
+                "an unbounded one");
         return capacity;
     }
 

@@ -45,8 +45,8 @@ public:
 
     // A block fits into what is recycled, if the values are small.
     static constexpr std::size_t header = 48;
-    static constexpr unsigned slots =
-        static_cast<unsigned>(std::clamp<std::size_t>((1024 - header) / sizeof(T), 4, 32));
+    static constexpr unsigned slots = static_cast<unsigned>(
+        std::clamp<std::size_t>((1024 - header) / sizeof(T), 4, 32));
 
     class block {
     public:
