@@ -3,6 +3,7 @@
 // Everything of magpie::sync.
 
 #include <magpie/sync/barrier.hpp>
+#include <magpie/sync/broadcast.hpp>
 #include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/condition_variable.hpp>
 #include <magpie/sync/event.hpp>

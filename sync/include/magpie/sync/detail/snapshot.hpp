@@ -20,7 +20,7 @@ class snapshot {
 public:
     template <class Value>
     static snapshot make(Value& v) {
-        return snapshot(v);
+        return snapshot(std::in_place, v);
     }
     snapshot(const snapshot&) noexcept = default;
     snapshot& operator=(const snapshot& other) noexcept {
@@ -33,7 +33,7 @@ public:
 
 private:
     template <class Value>
-    explicit snapshot(Value& v) noexcept : value_(std::move(v)) {}
+    snapshot(std::in_place_t, Value& v) noexcept : value_(std::move(v)) {}
 
     T value_;
 };
