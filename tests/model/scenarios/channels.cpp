@@ -1,0 +1,294 @@
+// Channels: sends against receives, against ends that close and go, and against waits that are dropped.
+
+#include "support.hpp"
+
+#include <magpie/sync/broadcast.hpp>
+#include <magpie/sync/mpsc.hpp>
+#include <magpie/sync/oneshot.hpp>
+#include <magpie/sync/rendezvous.hpp>
+#include <magpie/sync/watch.hpp>
+
+#include <optional>
+
+namespace {
+
+using namespace model_test;
+using how = spoiled::how;
+namespace broadcast = magpie::sync::broadcast;
+namespace mpsc = magpie::sync::mpsc;
+namespace oneshot = magpie::sync::oneshot;
+namespace rendezvous = magpie::sync::rendezvous;
+namespace watch = magpie::sync::watch;
+
+/// Its move is code of its own, so it is moved outside the lock. Counts those that were destroyed with a value.
+class message {
+public:
+    message(int n, int& lost) noexcept : number(n), lost_(&lost) {}
+    message(message&& other) noexcept : number(std::exchange(other.number, 0)), lost_(other.lost_) {}
+    message& operator=(message&&) = delete;
+    ~message() { *lost_ += number; }
+
+    int take() noexcept { return std::exchange(number, 0); }
+
+    int number;
+
+private:
+    int* lost_;
+};
+
+// --- oneshot ---
+
+magpie::task<> receive_oneshot(oneshot::receiver<message> rx, int& got, int& none) {
+    std::optional<message> m = co_await rx.recv();
+    if (m)
+        got += m->take();
+    else
+        ++none;
+}
+
+scenario oneshot_send("channels.oneshot", [] {
+    executor ex;
+    int got = 0;
+    int none = 0;
+    int lost = 0;
+    auto ends = oneshot::channel<message>();
+    ex.spawn(receive_oneshot(std::move(ends.rx), got, none)).detach();
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        check(static_cast<bool>(tx->send(message(1, lost))), "it is wanted");
+        tx.reset();
+    });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(got == 1 && none == 0 && lost == 0, "the value arrives");
+});
+mistake oneshot_idle(oneshot_send, "a turn goes idle by a plain store",
+                     {"strand::try_idle", "compare_exchange", how::unconditional});
+
+scenario oneshot_drop("channels.oneshot_drop", [] {
+    executor ex;
+    int got = 0;
+    int none = 0;
+    int lost = 0;
+    int refused = 0;
+    auto ends = oneshot::channel<message>();
+    auto handle = ex.spawn(receive_oneshot(std::move(ends.rx), got, none));
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        message m(1, lost);
+        if (!tx->send(std::move(m)))
+            refused += m.take();
+        tx.reset();
+    });
+    thread("aborter", [&] { handle.abort(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(got + none + lost + refused == 1, "the value was received, destroyed with the receiver, or refused");
+});
+mistake oneshot_abort(oneshot_drop, "a waker pushes by a load and a store",
+                      {"strand::push", "compare_exchange", how::in_two});
+
+// --- mpsc ---
+
+magpie::task<> receive_all(mpsc::receiver<message> rx, int& got, int& ended) {
+    for (;;) {
+        std::optional<message> m = co_await rx.recv();
+        if (!m)
+            break;
+        got += m->take();
+    }
+    ++ended;
+}
+
+scenario send("channels.send", {.preemptions = 2, .full = 3}, [] {
+    executor ex;
+    int got = 0;
+    int ended = 0;
+    int lost = 0;
+    auto ends = mpsc::channel<message>(1);
+    ex.spawn(receive_all(std::move(ends.rx), got, ended)).detach();
+    for (const int n : {1, 2})
+        thread("sender", [&, n, tx = std::optional(ends.tx)]() mutable {
+            check(static_cast<bool>(tx->blocking_send(message(n, lost))), "it is open");
+            tx.reset();
+        });
+    thread("last sender", [&, tx = std::optional(std::move(ends.tx))]() mutable { tx.reset(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(got == 3 && lost == 0, "each value arrives once");
+    check(ended == 1, "the last sender that goes ends the receiver");
+});
+mistake counts_in_two(send, "a handle lets go by a load and a store",
+                      {"channel_state<T>::release", "modify", how::in_two});
+
+scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
+    int got = 0;
+    int lost = 0;
+    int refused = 0;
+    auto ends = mpsc::channel<message>(1);
+    const auto sends = [&](mpsc::sender<message>& tx, int n) {
+        message m(n, lost);
+        if (!tx.blocking_send(std::move(m)))
+            refused += m.take();
+    };
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        sends(*tx, 1);
+        sends(*tx, 2);
+        tx.reset();
+    });
+    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable {
+        rx->close();
+        for (std::optional<message> m = rx->blocking_recv(); m; m = rx->blocking_recv())
+            got += m->take();
+        rx.reset();
+    });
+    run();
+    check(got + refused == 3 && lost == 0, "each value is received or refused");
+});
+mistake closed_counts(close, "a handle lets go by a load and a store",
+                      {"channel_state<T>::release", "modify", how::in_two});
+
+scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
+    int lost = 0;
+    int refused = 0;
+    auto ends = mpsc::channel<message>(1);
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        for (const int n : {1, 2}) {
+            message m(n, lost);
+            if (!tx->blocking_send(std::move(m)))
+                refused += m.take();
+        }
+        tx.reset();
+    });
+    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable { rx.reset(); });
+    run();
+    check(lost + refused == 3, "each value is destroyed with the receiver or refused");
+});
+mistake dropped_counts(drop, "a handle lets go by a load and a store",
+                       {"channel_state<T>::release", "modify", how::in_two});
+
+magpie::task<> receive_one(mpsc::receiver<message>& rx, int& got) {
+    std::optional<message> m = co_await rx.recv();
+    if (m)
+        got += m->take();
+}
+
+scenario cancel("channels.cancel", [] {
+    executor ex;
+    int got = 0;
+    int lost = 0;
+    auto ends = mpsc::channel<message>(1);
+    auto handle = ex.spawn(receive_one(ends.rx, got));
+    thread("sender", [&] { check(static_cast<bool>(ends.tx.try_send(message(1, lost))), "it is open"); });
+    thread("aborter", [&] { handle.abort(); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    auto left = ends.rx.try_recv();
+    if (left)
+        got += left->take();
+    check(got == 1 && lost == 0, "a value that was handed to the dropped receive is still there");
+});
+mistake cancel_push(cancel, "a waker pushes by a load and a store",
+                    {"strand::push", "compare_exchange", how::in_two});
+
+// --- rendezvous ---
+
+scenario meet("channels.rendezvous", {.preemptions = 2, .full = 3}, [] {
+    int got = 0;
+    int lost = 0;
+    auto ends = rendezvous::channel<message>();
+    for (const int n : {1, 2})
+        thread("sender", [&, n, tx = std::optional(ends.tx)]() mutable {
+            check(static_cast<bool>(tx->blocking_send(message(n, lost))), "it is open");
+            tx.reset();
+        });
+    thread("receiver", [&] {
+        for (int i = 0; i < 2; ++i) {
+            std::optional<message> m = ends.rx.blocking_recv();
+            check(m.has_value(), "there is a sender");
+            got += m->take();
+        }
+    });
+    run();
+    check(got == 3 && lost == 0, "both meet the receiver");
+});
+mistake meet_futex(meet, "a thread that waits goes idle by a plain store",
+                   {"strand::try_idle", "compare_exchange", how::unconditional});
+
+// --- watch ---
+
+scenario watch_change("channels.watch", {.preemptions = 2, .full = 3}, [] {
+    int seen = 0;
+    int ends_seen = 0;
+    auto ends = watch::channel(0);
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        check(static_cast<bool>(tx->send(1)), "there is a receiver");
+        tx->send_modify([](int& n) { ++n; });
+        tx.reset();
+    });
+    thread("receiver", [&] {
+        while (ends.rx.blocking_changed())
+            seen = *ends.rx.borrow();
+        ++ends_seen;
+    });
+    run();
+    check(seen == 2 && ends_seen == 1, "the last value is seen, then the end");
+});
+mistake watch_outdated(watch_change, "a wait looks at an old version",
+                       {"watch_state<T>::wait_for_change", "load", how::outdated});
+
+// --- broadcast ---
+
+scenario broadcast_wrap("channels.broadcast", {.preemptions = 2, .full = 3}, [] {
+    int sum = 0;
+    auto ends = broadcast::channel<int>(1);
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        for (const int n : {1, 2, 3})
+            static_cast<void>(tx->try_send(n));
+        tx.reset();
+    });
+    const auto receives = [&sum](broadcast::receiver<int>& rx) {
+        std::uint64_t all = 0;
+        int last = 0;
+        for (;;) {
+            const auto r = rx.blocking_recv();
+            if (r.is_closed())
+                break;
+            all += r ? 1 : r.missed();
+            if (r) {
+                check(*r > last, "in order");
+                last = *r;
+            }
+        }
+        check(all == 3 && last == 3, "each value is received or counted, and the last one is there");
+        ++sum;
+    };
+    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable {
+        receives(*rx);
+        rx.reset();
+    });
+    run();
+    check(sum == 1, "it ends");
+});
+mistake broadcast_counts(broadcast_wrap, "a handle lets go by a load and a store",
+                         {"broadcast_state<T>::release", "modify", how::in_two});
+
+scenario broadcast_drop("channels.broadcast_drop", {.preemptions = 2, .full = 3}, [] {
+    int got = 0;
+    auto ends = broadcast::channel<int>(2, magpie::sync::slow_receiver::delays);
+    auto second = ends.tx.subscribe();
+    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+        for (const int n : {1, 2, 3})
+            static_cast<void>(tx->blocking_send(n));
+        tx.reset();
+    });
+    thread("receiver", [&] {
+        for (auto r = ends.rx.blocking_recv(); r; r = ends.rx.blocking_recv())
+            got += *r;
+    });
+    thread("one that goes", [&, rx = std::optional(std::move(second))]() mutable { rx.reset(); });
+    run();
+    check(got == 6, "one that goes makes room, and the other gets all");
+});
+mistake broadcast_idle(broadcast_drop, "a thread that waits goes idle by a plain store",
+                       {"strand::try_idle", "compare_exchange", how::unconditional});
+
+} // namespace
