@@ -34,13 +34,18 @@ REQUIRED = [
     *_ids("TIME-CORE", range(1, 33)),
     *_ids("CPP", range(1, 27), leave_out=(20, 21)),
     *_ids("SCOPE", (8, 11, 12, 13, 16, 17, 19, 27)),
+    *_ids("SCOPE", (9, 10, 16, 17, 19, 25, 27)),
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),
     *_ids("SC-TOKEN", range(1, 13)),
     *_ids("TASK-SETS", range(1, 25)),
     *_ids("SC-SELECT", range(1, 21)),
+    *_ids("SYNC-MPSC", range(1, 64)),
+    *_ids("UTIL-MPSC", range(1, 9)),
     *_ids("SYNC-ONESHOT", range(1, 16)),
+    *_ids("SYNC-BCAST", range(1, 28)),
+    *_ids("SYNC-WATCH", range(1, 20)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

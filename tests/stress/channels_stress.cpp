@@ -113,7 +113,8 @@ task<> consume_by_selects(Receiver rx, tally& t, std::uint64_t seed) {
     }
 }
 
-task<> count_values(mpmc::receiver<counting> rx, std::atomic<int>& count, std::atomic<std::int64_t>& sum) {
+task<> count_values(mpmc::receiver<counting> rx, std::atomic<int>& count,
+                    std::atomic<std::int64_t>& sum) {
     for (;;) {
         std::optional<counting> c = co_await rx.recv();
         if (!c)
@@ -226,7 +227,8 @@ TEST_SUITE("stress.channels") {
         CHECK(counting::alive() == 0);
     }
 
-    TEST_CASE("SYNC-MPSC-61 SYNC-MPSC-62 the last sender goes while the receiver waits; a value that was sent before is there") {
+    TEST_CASE("SYNC-MPSC-61 SYNC-MPSC-62 the last sender goes while the receiver waits; a value that "
+              "was sent before is there") {
         constexpr int rounds = test::scaled(20'000);
         for (int i = 0; i < rounds; ++i) {
             auto ends = mpsc::channel<int>(2);
@@ -254,7 +256,8 @@ TEST_SUITE("stress.channels") {
         }
     }
 
-    TEST_CASE("SYNC-MPSC-60 SYNC-MPSC-63 closed while others send: delivered or refused, and the size is right") {
+    TEST_CASE("SYNC-MPSC-60 SYNC-MPSC-63 closed while others send: delivered or refused, and the size "
+              "is right") {
         constexpr int rounds = test::scaled(3'000);
         counting::reset();
         for (int i = 0; i < rounds; ++i) {
@@ -333,7 +336,8 @@ TEST_SUITE("stress.channels") {
             std::atomic<int> ended = 0;
             {
                 auto rt = test::multi_thread(3).build();
-                auto main = [](slow_receiver p, std::atomic<int>& bad, std::atomic<int>& over) -> task<> {
+                auto main = [](slow_receiver p, std::atomic<int>& bad,
+                               std::atomic<int>& over) -> task<> {
                     auto receive = [](broadcast::receiver<std::shared_ptr<int>> rx, slow_receiver pol,
                                       std::atomic<int>& w, std::atomic<int>& e, int limit) -> task<> {
                         int expected = -1;

@@ -153,7 +153,8 @@ void run_over(Make make, std::uint64_t seed) {
 } // namespace
 
 TEST_SUITE("sync.channel_select") {
-    TEST_CASE("SCOPE-09 two branches that are ready together: the loser's value is still in its channel") {
+    TEST_CASE(
+        "SCOPE-09 two branches that are ready together: the loser's value is still in its channel") {
         test::manual_executor ex;
         auto a = mpsc::channel<message>(1);
         auto b = mpsc::channel<message>(1);

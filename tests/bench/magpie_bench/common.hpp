@@ -36,3 +36,4 @@ std::vector<bench::workload> locking_workloads();
 std::vector<bench::workload> timing_workloads();
 std::vector<bench::workload> composing_workloads();
 std::vector<bench::workload> memory_workloads();
+std::vector<bench::workload> channel_workloads();

@@ -16,5 +16,6 @@ std::vector<bench::workload> bench::workloads() {
         timing_workloads(),
         composing_workloads(),
         memory_workloads(),
+        channel_workloads(),
     });
 }

@@ -81,7 +81,8 @@ scenario oneshot_drop("channels.oneshot_drop", [] {
     thread("aborter", [&] { handle.abort(); });
     threads(2, "worker", [&] { ex.work(); });
     run();
-    check(got + none + lost + refused == 1, "the value was received, destroyed with the receiver, or refused");
+    check(got + none + lost + refused == 1,
+          "the value was received, destroyed with the receiver, or refused");
 });
 mistake oneshot_abort(oneshot_drop, "a waker pushes by a load and a store",
                       {"strand::push", "compare_exchange", how::in_two});
@@ -177,7 +178,8 @@ scenario cancel("channels.cancel", [] {
     int lost = 0;
     auto ends = mpsc::channel<message>(1);
     auto handle = ex.spawn(receive_one(ends.rx, got));
-    thread("sender", [&] { check(static_cast<bool>(ends.tx.try_send(message(1, lost))), "it is open"); });
+    thread("sender",
+           [&] { check(static_cast<bool>(ends.tx.try_send(message(1, lost))), "it is open"); });
     thread("aborter", [&] { handle.abort(); });
     threads(2, "worker", [&] { ex.work(); });
     run();

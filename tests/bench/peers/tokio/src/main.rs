@@ -7,6 +7,7 @@
 
 mod composing;
 mod locking;
+mod channels;
 mod measure;
 mod memory;
 mod serving;
@@ -26,6 +27,7 @@ fn registry() -> Vec<Workload> {
     all.extend(timing::workloads());
     all.extend(composing::workloads());
     all.extend(memory::workloads());
+    all.extend(channels::workloads());
     all
 }
 

@@ -13,7 +13,7 @@ pub fn workloads() -> Vec<Workload> {
     vec![once("memory_per_task", 1_000_000, 0.0, bytes, memory_per_task)]
 }
 
-fn resident_bytes() -> i64 {
+pub fn resident_bytes() -> i64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: i64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
     pages * 4096
