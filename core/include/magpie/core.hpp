@@ -7,6 +7,7 @@
 #include <magpie/core/declared_task.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/executor.hpp>
+#include <magpie/core/for_each_concurrent.hpp>
 #include <magpie/core/foreign.hpp>
 #include <magpie/core/fork_join.hpp>
 #include <magpie/core/join.hpp>
@@ -24,6 +25,7 @@
 #include <magpie/core/shield.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/strand.hpp>
+#include <magpie/core/supervise.hpp>
 #include <magpie/core/task.hpp>
 #include <magpie/core/task_cancelled.hpp>
 #include <magpie/core/this_task.hpp>
