@@ -3,6 +3,7 @@
 
 #include <magpie/core/for_each_concurrent.hpp>
 #include <magpie/core/scope.hpp>
+#include <magpie/core/select.hpp>
 
 #include <test/limits.hpp>
 #include <test/shared_executor.hpp>
@@ -68,6 +69,11 @@ private:
     unsigned x_;
 };
 
+task<> some_yields() {
+    for (int i = 0; i < 3; ++i)
+        co_await magpie::yield_now();
+}
+
 task<counted> child(task_scope& s, shared_state& state, unsigned seed, int depth) {
     const shared_state::user here(state);
     random_source random(seed);
@@ -79,8 +85,11 @@ task<counted> child(task_scope& s, shared_state& state, unsigned seed, int depth
         if (random.below(2) == 0)
             static_cast<void>(co_await as_result(h));
     }
-    if (random.below(4) == 0)
-        static_cast<void>(co_await s.spawn_when_free(child(s, state, seed + 3, 0)));
+    if (random.below(4) == 0) { // not for ever: all places may belong to those who wait for one
+        auto won = co_await magpie::select(s.spawn_when_free(child(s, state, seed + 3, 0)),
+                                           some_yields());
+        static_cast<void>(won.index());
+    }
     if (random.below(40) == 0)
         s.abort_all();
     if (random.below(20) == 0)
