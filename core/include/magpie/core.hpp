@@ -28,6 +28,7 @@
 #include <magpie/core/supervise.hpp>
 #include <magpie/core/task.hpp>
 #include <magpie/core/task_cancelled.hpp>
+#include <magpie/core/task_scope.hpp>
 #include <magpie/core/this_task.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/timer.hpp>

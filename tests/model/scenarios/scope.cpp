@@ -257,7 +257,6 @@ private:
 
 class wait_operation : public magpie::operation<wait_operation> {
 public:
-
     explicit wait_operation(counter& c) noexcept : counter_(c) {}
     wait_operation(wait_operation&&) noexcept = default;
 

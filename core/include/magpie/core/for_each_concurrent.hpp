@@ -7,6 +7,7 @@
 #include <magpie/core/scope.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/task.hpp>
+#include <magpie/core/task_scope.hpp>
 
 #include <cstddef>
 #include <deque>
