@@ -78,6 +78,8 @@ restart_policy& restart_policy::on_failure(std::function<void(const failed_run&)
     return *this;
 }
 
+namespace detail {
+
 clock::duration supervision::failed(const std::exception_ptr& error) {
     const clock::time_point now = clock::now();
     while (!recent_.empty() && now - recent_.front() >= policy_.window_)
@@ -107,10 +109,11 @@ clock::duration supervision::delay_after(std::size_t failures) const noexcept {
         delay = policy_.initial_ == clock::duration::zero() ? 0 : most;
     if (policy_.jitter_ > 0) {
         constexpr std::uint32_t steps = 1U << 20;
-        const double random = static_cast<double>(detail::random_below(steps + 1)) / steps; // 0 to 1
+        const double random = static_cast<double>(random_below(steps + 1)) / steps; // 0 to 1
         delay *= 1 + policy_.jitter_ * (2 * random - 1);
     }
     return std::chrono::duration_cast<clock::duration>(seconds(std::min(delay, most)));
 }
 
+} // namespace detail
 } // namespace magpie

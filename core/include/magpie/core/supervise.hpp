@@ -7,17 +7,18 @@
 #include <magpie/core/timer.hpp>
 
 #include <chrono>
-#include <concepts>
 #include <cstddef>
 #include <deque>
 #include <exception>
 #include <functional>
-#include <source_location>
-#include <string>
 #include <type_traits>
 #include <utility>
 
 namespace magpie {
+
+namespace detail {
+class supervision;
+}
 
 /// A run of a supervised task that has failed.
 struct failed_run {
@@ -76,7 +77,7 @@ public:
     }
 
 private:
-    friend class supervision;
+    friend class detail::supervision;
 
     clock::duration initial_ = std::chrono::milliseconds(100);
     clock::duration most_ = std::chrono::seconds(30);
@@ -86,6 +87,8 @@ private:
     std::size_t limit_ = 5;
     std::function<void(const failed_run&)> on_failure_;
 };
+
+namespace detail {
 
 /// What a supervisor remembers. @see supervise
 class supervision {
@@ -101,8 +104,6 @@ private:
     restart_policy policy_;
     std::deque<clock::time_point> recent_; // failures within the window, oldest first
 };
-
-namespace detail {
 
 template <class F>
 task<spawned_type<F>> run_supervised(F f, restart_policy policy) {
