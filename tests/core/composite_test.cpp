@@ -161,8 +161,8 @@ TEST_SUITE("core.composite") {
                 l.add("released");
                 h.release();
             });
-            event never;
-            co_await never.wait();
+            event nothing;
+            co_await nothing.wait();
         };
         auto waiter = [](trace& l, held& h) -> task<> {
             const noisy local(l, "came");

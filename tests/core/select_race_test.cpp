@@ -351,14 +351,14 @@ TEST_SUITE("core.select_race") {
         }
         SUBCASE("a pinned task, selected again and again") {
             aborted_at_any_turn([](task<> b) {
-                auto body = [](magpie::pinned_task<void>& p) -> task<> {
+                auto selects = [](magpie::pinned_task<void>& p) -> task<> {
                     for (int i = 0; i < 4; ++i) {
                         auto won = co_await select(p, magpie::sleep_for(3ms));
                         if (won.index() == 0)
                             co_return;
                     }
                 };
-                return select(magpie::pinned(std::move(b), body), magpie::sleep_for(20ms));
+                return select(magpie::pinned(std::move(b), selects), magpie::sleep_for(20ms));
             });
         }
         SUBCASE("a join whose branch fails") {
