@@ -48,6 +48,12 @@ REQUIRED = [
     *_ids("SYNC-ONESHOT", range(1, 16)),
     *_ids("SYNC-BCAST", range(1, 28)),
     *_ids("SYNC-WATCH", range(1, 20)),
+    *_ids("SYNC-MUTEX", range(1, 12)),
+    *_ids("SYNC-RW", range(1, 14)),
+    *_ids("SYNC-SEM", range(1, 18)),
+    *_ids("SYNC-NOTIFY", range(1, 18)),
+    *_ids("SYNC-ONCE", range(1, 11)),
+    *_ids("SCOPE", (21,)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

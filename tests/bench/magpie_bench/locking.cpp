@@ -26,7 +26,7 @@ task<std::uint64_t> run_all(std::uint64_t n, Make make) {
         handles.push_back(magpie::spawn(make(i, each)));
     for (auto& handle : handles)
         co_await handle;
-    co_return tasks * each;
+    co_return tasks* each;
 }
 
 task<> count(guarded<std::uint64_t>& counter, std::uint64_t times) {

@@ -239,13 +239,13 @@ public:
         : base(std::move(other)), owner_(std::exchange(other.owner_, nullptr)) {}
     ~lock_operation() {
         if (owner_ != nullptr && this->granted_)
-            Access::queue(*owner_).give(this->amount_);
+            Access::let_go(*owner_);
     }
 
     bool try_complete() noexcept {
         if (owner_ == nullptr) [[unlikely]]
             return true;
-        this->granted_ = Access::queue(*owner_).try_take(this->amount_);
+        this->granted_ = Access::try_lock(*owner_);
         return this->granted_;
     }
     bool publish() noexcept { return Access::queue(*owner_).enter(*this); }

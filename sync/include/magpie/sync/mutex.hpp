@@ -79,6 +79,7 @@ struct mutex::access {
     static constexpr bool writes = true;
     static detail::permit_queue& queue(mutex& m) noexcept { return m.queue_; }
     static std::uint64_t amount(const mutex&) noexcept { return 1; }
+    static bool try_lock(mutex& m) noexcept { return m.queue_.try_take(1); }
     static void let_go(mutex& m) noexcept { m.queue_.give(1); }
 };
 

@@ -29,7 +29,11 @@ protected:
     ~notified_waiter() = default;
 
     void begin(std::uint64_t rounds) noexcept { rounds_ = rounds; }
-    void take() noexcept { told_ = by::taken; }
+    /// It goes on: it was told, and nobody else looks at it any more.
+    void take() noexcept {
+        told_ = by::taken;
+        is_enrolled_ = false;
+    }
 
 private:
     friend class sync::notify;

@@ -123,6 +123,7 @@ struct shared_mutex::shared {
     static constexpr bool writes = false;
     static detail::permit_queue& queue(shared_mutex& m) noexcept { return m.readers_; }
     static std::uint64_t amount(const shared_mutex&) noexcept { return 1; }
+    static bool try_lock(shared_mutex& m) noexcept { return m.readers_.try_take(1); }
     static void let_go(shared_mutex& m) noexcept { m.readers_.give(1); }
 };
 
@@ -132,6 +133,7 @@ struct shared_mutex::exclusive {
     static constexpr bool writes = true;
     static detail::permit_queue& queue(shared_mutex& m) noexcept { return m.readers_; }
     static std::uint64_t amount(const shared_mutex& m) noexcept { return m.max_readers_; }
+    static bool try_lock(shared_mutex& m) noexcept { return m.readers_.try_take(m.max_readers_); }
     static void let_go(shared_mutex& m) noexcept { m.readers_.give(m.max_readers_); }
     static void downgrade(shared_mutex& m) noexcept { m.readers_.give(m.max_readers_ - 1); }
 };
