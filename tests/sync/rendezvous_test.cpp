@@ -117,6 +117,32 @@ TEST_SUITE("sync.rendezvous") {
         ex.run_until_idle();
     }
 
+    TEST_CASE("a value that comes back from one receiver goes to the next, and lets nobody else in") {
+        test::manual_executor ex;
+        auto [tx, rx] = rendezvous::channel<int>();
+        trace log;
+        auto a = ex.spawn(receive_named(rx, "a", log));
+        auto b = ex.spawn(receive_named(rx, "b", log));
+        ex.run_until_idle();
+        CHECK(tx.try_send(1)); // handed to a
+        a.abort();
+        ex.run_until_idle();
+        CHECK(log.text() == "b1");
+        CHECK(tx.try_send(2).is_full());
+        auto c = ex.spawn(receive_named(rx, "c", log));
+        ex.run_until_idle();
+        CHECK(tx.try_send(3));
+        c.abort(); // nobody else waits: the value stays for the next
+        ex.run_until_idle();
+        ex.spawn(receive_named(rx, "d", log)).detach();
+        ex.run_until_idle();
+        CHECK(log.text() == "b1 d3");
+        ex.spawn(receive_named(rx, "e", log)).detach();
+        ex.spawn(send_named(tx, 4, log)).detach();
+        ex.run_until_idle();
+        CHECK(log.text() == "b1 d3 sent4 e4");
+    }
+
     TEST_CASE("two branches of one task meet, and a lost select sends nothing") {
         test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<std::string>();

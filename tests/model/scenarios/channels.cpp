@@ -53,7 +53,9 @@ scenario oneshot_send("channels.oneshot", [] {
     int lost = 0;
     auto ends = oneshot::channel<message>();
     ex.spawn(receive_oneshot(std::move(ends.rx), got, none)).detach();
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         check(static_cast<bool>(tx->send(message(1, lost))), "it is wanted");
         tx.reset();
     });
@@ -72,7 +74,9 @@ scenario oneshot_drop("channels.oneshot_drop", [] {
     int refused = 0;
     auto ends = oneshot::channel<message>();
     auto handle = ex.spawn(receive_oneshot(std::move(ends.rx), got, none));
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         message m(1, lost);
         if (!tx->send(std::move(m)))
             refused += m.take();
@@ -106,19 +110,25 @@ scenario send("channels.send", {.preemptions = 2, .full = 3}, [] {
     int lost = 0;
     auto ends = mpsc::channel<message>(1);
     ex.spawn(receive_all(std::move(ends.rx), got, ended)).detach();
+    std::optional<decltype(ends.tx)> senders[2] = {ends.tx, ends.tx};
     for (const int n : {1, 2})
-        thread("sender", [&, n, tx = std::optional(ends.tx)]() mutable {
+        thread("sender", [&, n] {
+            auto& tx = senders[n - 1];
             check(static_cast<bool>(tx->blocking_send(message(n, lost))), "it is open");
             tx.reset();
         });
-    thread("last sender", [&, tx = std::optional(std::move(ends.tx))]() mutable { tx.reset(); });
+    std::optional last_end(std::move(ends.tx));
+    thread("last sender", [&] {
+        auto& tx = last_end;
+        tx.reset();
+    });
     thread("worker", [&] { ex.work(); });
     run();
     check(got == 3 && lost == 0, "each value arrives once");
     check(ended == 1, "the last sender that goes ends the receiver");
 });
 mistake counts_in_two(send, "a handle lets go by a load and a store",
-                      {"channel_state<T>::release", "modify", how::in_two});
+                      {">::release", "modify", how::in_two});
 
 scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
     int got = 0;
@@ -130,14 +140,18 @@ scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
         if (!tx.blocking_send(std::move(m)))
             refused += m.take();
     };
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         sends(*tx, 1);
         sends(*tx, 2);
         tx.reset();
     });
-    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable {
+    std::optional rx_end(std::move(ends.rx));
+    thread("receiver", [&] {
+        auto& rx = rx_end;
         rx->close();
-        for (std::optional<message> m = rx->blocking_recv(); m; m = rx->blocking_recv())
+        while (std::optional<message> m = rx->blocking_recv())
             got += m->take();
         rx.reset();
     });
@@ -145,13 +159,15 @@ scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
     check(got + refused == 3 && lost == 0, "each value is received or refused");
 });
 mistake closed_counts(close, "a handle lets go by a load and a store",
-                      {"channel_state<T>::release", "modify", how::in_two});
+                      {">::release", "modify", how::in_two});
 
 scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
     int lost = 0;
     int refused = 0;
     auto ends = mpsc::channel<message>(1);
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         for (const int n : {1, 2}) {
             message m(n, lost);
             if (!tx->blocking_send(std::move(m)))
@@ -159,12 +175,16 @@ scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
         }
         tx.reset();
     });
-    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable { rx.reset(); });
+    std::optional rx_end(std::move(ends.rx));
+    thread("receiver", [&] {
+        auto& rx = rx_end;
+        rx.reset();
+    });
     run();
     check(lost + refused == 3, "each value is destroyed with the receiver or refused");
 });
 mistake dropped_counts(drop, "a handle lets go by a load and a store",
-                       {"channel_state<T>::release", "modify", how::in_two});
+                       {">::release", "modify", how::in_two});
 
 magpie::task<> receive_one(mpsc::receiver<message>& rx, int& got) {
     std::optional<message> m = co_await rx.recv();
@@ -197,8 +217,10 @@ scenario meet("channels.rendezvous", {.preemptions = 2, .full = 3}, [] {
     int got = 0;
     int lost = 0;
     auto ends = rendezvous::channel<message>();
+    std::optional<decltype(ends.tx)> senders[2] = {ends.tx, ends.tx};
     for (const int n : {1, 2})
-        thread("sender", [&, n, tx = std::optional(ends.tx)]() mutable {
+        thread("sender", [&, n] {
+            auto& tx = senders[n - 1];
             check(static_cast<bool>(tx->blocking_send(message(n, lost))), "it is open");
             tx.reset();
         });
@@ -221,7 +243,9 @@ scenario watch_change("channels.watch", {.preemptions = 2, .full = 3}, [] {
     int seen = 0;
     int ends_seen = 0;
     auto ends = watch::channel(0);
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         check(static_cast<bool>(tx->send(1)), "there is a receiver");
         tx->send_modify([](int& n) { ++n; });
         tx.reset();
@@ -235,14 +259,16 @@ scenario watch_change("channels.watch", {.preemptions = 2, .full = 3}, [] {
     check(seen == 2 && ends_seen == 1, "the last value is seen, then the end");
 });
 mistake watch_outdated(watch_change, "a wait looks at an old version",
-                       {"watch_state<T>::wait_for_change", "load", how::outdated});
+                       {">::wait_for_change", "load", how::outdated});
 
 // --- broadcast ---
 
 scenario broadcast_wrap("channels.broadcast", {.preemptions = 2, .full = 3}, [] {
     int sum = 0;
     auto ends = broadcast::channel<int>(1);
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         for (const int n : {1, 2, 3})
             static_cast<void>(tx->try_send(n));
         tx.reset();
@@ -263,7 +289,9 @@ scenario broadcast_wrap("channels.broadcast", {.preemptions = 2, .full = 3}, [] 
         check(all == 3 && last == 3, "each value is received or counted, and the last one is there");
         ++sum;
     };
-    thread("receiver", [&, rx = std::optional(std::move(ends.rx))]() mutable {
+    std::optional rx_end(std::move(ends.rx));
+    thread("receiver", [&] {
+        auto& rx = rx_end;
         receives(*rx);
         rx.reset();
     });
@@ -271,13 +299,15 @@ scenario broadcast_wrap("channels.broadcast", {.preemptions = 2, .full = 3}, [] 
     check(sum == 1, "it ends");
 });
 mistake broadcast_counts(broadcast_wrap, "a handle lets go by a load and a store",
-                         {"broadcast_state<T>::release", "modify", how::in_two});
+                         {">::release", "modify", how::in_two});
 
 scenario broadcast_drop("channels.broadcast_drop", {.preemptions = 2, .full = 3}, [] {
     int got = 0;
     auto ends = broadcast::channel<int>(2, magpie::sync::slow_receiver::delays);
     auto second = ends.tx.subscribe();
-    thread("sender", [&, tx = std::optional(std::move(ends.tx))]() mutable {
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
         for (const int n : {1, 2, 3})
             static_cast<void>(tx->blocking_send(n));
         tx.reset();
@@ -286,7 +316,11 @@ scenario broadcast_drop("channels.broadcast_drop", {.preemptions = 2, .full = 3}
         for (auto r = ends.rx.blocking_recv(); r; r = ends.rx.blocking_recv())
             got += *r;
     });
-    thread("one that goes", [&, rx = std::optional(std::move(second))]() mutable { rx.reset(); });
+    std::optional leaving_end(std::move(second));
+    thread("one that goes", [&] {
+        auto& rx = leaving_end;
+        rx.reset();
+    });
     run();
     check(got == 6, "one that goes makes room, and the other gets all");
 });

@@ -123,7 +123,7 @@ public:
     /// The value if it is there; else empty, or closed if none will come.
     received<T> try_recv() {
         bool none_left = false;
-        std::optional<T> value = state().take(none_left);
+        std::optional<T> value = state().take(none_left, false);
         if (value)
             return received<T>(*std::move(value));
         return none_left ? received<T>::closed() : received<T>::empty();
@@ -217,7 +217,9 @@ public:
         if (std::exchange(found_, finding::nothing) == finding::claimed)
             return state_->take_claimed();
         bool none_left = false;
-        return state_->take(none_left);
+        const bool held = std::exchange(entry_, detail::oneshot_entry::ready) ==
+                          detail::oneshot_entry::waits;
+        return state_->take(none_left, held);
     }
 
 private:

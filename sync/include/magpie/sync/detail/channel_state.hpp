@@ -58,8 +58,8 @@ enum class put_status : unsigned char { sent, closed, full, failed };
 // I2. If a sender waits, free_ is less than the first one wants: who frees units grants them, in order.
 // I3. If a receiver waits, no value is ready: who makes one ready claims it for the first receiver.
 // I4. Without senders, or closed, and with no permit out nothing can come any more (`is_over`).
-// I5. With capacity 0 a unit is a receiver that waits: it adds one when it enters, takes it along when it
-//     leaves. A granted sender that finds it gone waits again, in front.
+// I5. With capacity 0 a unit is a receiver that waits: free_ is their number less reserved_. It adds one when it
+//     enters, and takes it along when it leaves. A granted sender that finds it gone waits again, in front.
 // I6. Handles, permits and operations that wait, or have waited, have a reference.
 template <class T>
 class channel_state {
@@ -170,6 +170,25 @@ public:
     /// used up, unless this gives `failed`: then `error` was thrown, and `v` is as the move has left it.
     template <class Value>
     put_status put(Value& v, unsigned level, bool granted, std::exception_ptr& error) noexcept {
+        if constexpr (copied_under_lock<T>) {
+            // What happens nearly always: nobody waits, and there is room.
+            const guard g(lock_);
+            queue& q = queue_of(level);
+            if (!granted && is_open_ && free_ > 0 && receivers_waiting_.empty() &&
+                senders_waiting_.empty() && q.has_room()) [[likely]] {
+                --free_;
+                ++length_;
+                const slot s = q.append();
+                construct_from(s.value(), v);
+                q.make_ready(s);
+                return put_status::sent;
+            }
+        }
+        return put_slowly(v, level, granted, error);
+    }
+    template <class Value>
+    [[gnu::noinline]] put_status put_slowly(Value& v, unsigned level, bool granted,
+                                            std::exception_ptr& error) noexcept {
         block* fresh = nullptr;
         for (;;) {
             slot s;
@@ -189,7 +208,9 @@ public:
                         construct_from(s.value(), v);
                         make_ready(s, q, woken);
                     }
-                    std::swap(fresh, dead); // either is not needed any more
+                    if (dead != nullptr)
+                        fresh =
+                            dead; // one of the two, or the new one if somebody else was faster, is to go
                 }
             }
             if (s) {
@@ -257,6 +278,29 @@ public:
 
     /// The same for values that may be copied under the lock: they are out when this returns.
     bool try_copy(std::optional<T>& value) noexcept {
+        block* dead = nullptr;
+        {
+            const guard g(lock_);
+            if (senders_waiting_.empty() && urgent_ == nullptr) [[likely]] {
+                const slot s = queue_.claim();
+                if (!s)
+                    return is_over();
+                --length_;
+                if (capacity_ != 0)
+                    ++free_;
+                value.emplace(std::move(s.value()));
+                dead = queue_.finish(s);
+                if (dead == nullptr) [[likely]]
+                    return true;
+            }
+        }
+        if (dead != nullptr) {
+            destroy_part(dead);
+            return true;
+        }
+        return copy_slowly(value);
+    }
+    [[gnu::noinline]] bool copy_slowly(std::optional<T>& value) noexcept {
         block* dead = nullptr;
         bool over = false;
         {
@@ -533,6 +577,8 @@ private:
     void make_ready(slot s, queue& q, wake_list& woken) noexcept {
         q.make_ready(s);
         --reserved_;
+        if (capacity_ == 0)
+            ++free_; // (I5); and with the receiver that it goes to one is gone
         ++length_;
         hand_over(woken);
     }
@@ -561,6 +607,8 @@ private:
             auto& w = static_cast<value_wait&>(receivers_waiting_.first());
             w.claimed = s;
             woken.take(receivers_waiting_, w);
+            if (capacity_ == 0)
+                --free_;
         }
         end_if_over(woken);
     }

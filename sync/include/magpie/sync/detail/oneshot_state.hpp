@@ -1,8 +1,8 @@
 #pragma once
 
-#include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/channel_memory.hpp>
+#include <magpie/sync/detail/oneshot_lock.hpp>
 #include <magpie/sync/send_result.hpp>
 
 #include <cstdint>
@@ -20,9 +20,11 @@ enum class oneshot_entry : unsigned char { waits, ready, refused };
 //
 // I1. Each end, and each operation that waits, holds a reference. The count is guarded by lock_: who takes
 //     the last one frees the state when it has released the lock, and then nobody is left to touch it.
-// I2. In the phase `sent` there is a value. It belongs to who leaves that phase under the lock: to one
-//     receive, or to the last reference.
+// I2. In the phase `sent` there is a value. It belongs to who leaves that phase: to one receive, or to the
+//     last reference.
 // I3. A leaf is taken out under the lock, and woken behind it.
+// I4. When the sender has gone, with a value or without, and one reference is left, all belongs to who has that,
+//     without the lock: nobody else can reach the state. So make, send, receive and drop take one read-modify-write.
 template <class T>
 class oneshot_state {
 public:
@@ -34,43 +36,34 @@ public:
     /// if nothing is thrown.
     template <class Value>
     send_result send(Value& v) {
-        if constexpr (copied_under_lock<T>) {
-            leaf* woken = nullptr;
-            bool last = false;
-            bool wanted = false;
-            {
-                const guard g(lock_);
-                wanted = is_open_;
-                if (wanted) {
-                    construct_from(room_.value, v);
-                    phase_ = phase::sent;
-                    woken = std::exchange(receiver_, nullptr);
-                }
-                last = end_sender();
-            }
-            return finish_send(wanted, woken, last);
-        } else {
-            bool wanted = false;
-            {
-                const guard g(lock_);
-                wanted = is_open_;
+        bool wanted = false;
+        leaf* woken = nullptr;
+        bool last = false;
+        {
+            const guard g(*this);
+            wanted = is_open_;
+            if constexpr (copied_under_lock<T>) {
                 if (wanted)
-                    phase_ = phase::sending; // to close now comes too late
+                    construct_from(room_.value, v);
+                last = end_send(wanted, woken);
+            } else if (wanted) {
+                phase_ = phase::sending; // to close now comes too late
+            } else {
+                last = end_send(false, woken);
             }
-            if (wanted)
-                construct(v);
-            leaf* woken = nullptr;
-            bool last = false;
-            {
-                const guard g(lock_);
-                if (wanted) {
-                    phase_ = phase::sent;
-                    woken = std::exchange(receiver_, nullptr);
-                }
-                last = end_sender();
-            }
-            return finish_send(wanted, woken, last);
         }
+        if constexpr (!copied_under_lock<T>) {
+            if (wanted) {
+                construct(v);
+                const guard g(*this);
+                last = end_send(true, woken);
+            }
+        }
+        if (woken != nullptr)
+            wake(*woken);
+        if (last)
+            destroy();
+        return send_result(wanted ? send_result::status::sent : send_result::status::closed);
     }
 
     /// The sender goes without a value.
@@ -78,9 +71,8 @@ public:
         leaf* woken = nullptr;
         bool last = false;
         {
-            const guard g(lock_);
-            woken = std::exchange(receiver_, nullptr);
-            last = end_sender();
+            const guard g(*this);
+            last = end_send(false, woken);
         }
         if (woken != nullptr)
             wake(*woken);
@@ -93,16 +85,10 @@ public:
         leaf* sender = nullptr;
         leaf* receiver = nullptr;
         {
-            const guard g(lock_);
-            is_open_ = false;
-            sender = std::exchange(sender_, nullptr);
-            if (!may_come())
-                receiver = std::exchange(receiver_, nullptr);
+            const guard g(*this);
+            close(sender, receiver);
         }
-        if (sender != nullptr)
-            wake(*sender);
-        if (receiver != nullptr)
-            wake(*receiver);
+        wake_both(sender, receiver);
     }
 
     void drop_receiver() noexcept(std::is_nothrow_destructible_v<T>) {
@@ -110,22 +96,19 @@ public:
         leaf* receiver = nullptr;
         bool last = false;
         bool unread = false;
-        {
-            const guard g(lock_);
-            is_open_ = false;
-            sender = std::exchange(sender_, nullptr);
-            if (!may_come())
-                receiver = std::exchange(receiver_, nullptr);
+        if (lock_.view() == oneshot_view::sole) { // (I4)
+            unread = std::exchange(phase_, phase::ended) == phase::sent;
+            last = true;
+        } else {
+            const guard g(*this);
+            close(sender, receiver);
             unread = phase_ == phase::sent;
             if (unread)
-                phase_ = phase::ended; // its reference goes when the value is destroyed
+                phase_ = phase::ended; // the reference goes when the value is destroyed
             else
                 last = --references_ == 0;
         }
-        if (sender != nullptr)
-            wake(*sender);
-        if (receiver != nullptr)
-            wake(*receiver);
+        wake_both(sender, receiver);
         if (unread) {
             const releaser at_end(this);
             room_.value.~T();
@@ -141,24 +124,42 @@ public:
         claimed, // the value is the caller's alone: `take_claimed`
     };
     finding look(bool may_claim) noexcept {
-        const guard g(lock_);
-        if (phase_ == phase::sent && may_claim) {
-            phase_ = phase::ended;
-            return finding::claimed;
-        }
-        return may_come() ? finding::nothing : finding::value;
+        const oneshot_view v = lock_.view();
+        if (v == oneshot_view::open) // who waits looks again, under the lock
+            return finding::nothing;
+        if (v == oneshot_view::sole) // (I4)
+            return look_inside(may_claim);
+        const guard g(*this);
+        return look_inside(may_claim);
     }
 
-    /// Takes the value if it is there. `none_left` says whether none will come.
-    std::optional<T> take(bool& none_left) {
+    /// Takes the value if it is there. `none_left` says whether none will come. `held`: together with the reference
+    /// of a wait.
+    std::optional<T> take(bool& none_left, bool held) {
+        std::optional<T> value;
+        bool claimed = false;
+        bool last = false;
         {
-            const guard g(lock_);
-            none_left = phase_ != phase::sent && !may_come();
-            if (phase_ != phase::sent)
-                return std::nullopt;
-            phase_ = phase::ended;
+            const guard g(*this);
+            claimed = phase_ == phase::sent;
+            none_left = !claimed && !may_come();
+            if (claimed) {
+                phase_ = phase::ended;
+                if constexpr (copied_under_lock<T>)
+                    value.emplace(std::move(room_.value));
+            }
+            if (held && (!claimed || copied_under_lock<T>))
+                last = --references_ == 0;
         }
-        return take_claimed();
+        if (last)
+            destroy();
+        if constexpr (!copied_under_lock<T>) {
+            if (claimed) {
+                const releaser at_end(held ? this : nullptr);
+                return take_claimed();
+            }
+        }
+        return value;
     }
     std::optional<T> take_claimed() {
         const destroyer<T> at_end(room_.value);
@@ -166,16 +167,16 @@ public:
     }
 
     oneshot_entry wait_for_value(leaf& l) noexcept {
-        const guard g(lock_);
+        const guard g(*this);
         return may_come() ? enter(receiver_, l) : oneshot_entry::ready;
     }
     oneshot_entry wait_for_close(leaf& l) noexcept {
-        const guard g(lock_);
+        const guard g(*this);
         return is_open_ ? enter(sender_, l) : oneshot_entry::ready;
     }
     /// Takes a leaf back. False if its wake is coming.
     bool leave(leaf& l) noexcept {
-        const guard g(lock_);
+        const guard g(*this);
         for (leaf** at : {&receiver_, &sender_})
             if (*at == &l) {
                 *at = nullptr;
@@ -186,7 +187,7 @@ public:
     void release() noexcept {
         bool last = false;
         {
-            const guard g(lock_);
+            const guard g(*this);
             last = --references_ == 0;
         }
         if (last)
@@ -194,21 +195,19 @@ public:
     }
 
     bool has_value() noexcept {
-        const guard g(lock_);
+        const guard g(*this);
         return phase_ == phase::sent;
     }
     bool is_over() noexcept { // nothing more will be received
-        const guard g(lock_);
+        const guard g(*this);
         return phase_ != phase::sent && !may_come();
     }
     bool is_open() noexcept {
-        const guard g(lock_);
+        const guard g(*this);
         return is_open_;
     }
 
 private:
-    using guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
-
     enum class phase : unsigned char {
         open,    // no value yet
         sending, // ... but it is being moved in
@@ -216,10 +215,29 @@ private:
         ended, // the value was taken, or the sender has gone without one
     };
 
+    class guard {
+    public:
+        explicit guard(oneshot_state& s) noexcept : state_(s) { state_.lock_.lock(); }
+        ~guard() {
+            const bool over = state_.phase_ == phase::sent || state_.phase_ == phase::ended;
+            state_.lock_.unlock(over && state_.references_ == 1 ? oneshot_view::sole
+                                : state_.may_come()             ? oneshot_view::open
+                                                                : oneshot_view::decided);
+        }
+        guard(const guard&) = delete;
+        guard& operator=(const guard&) = delete;
+
+    private:
+        oneshot_state& state_;
+    };
+
     class releaser {
     public:
         explicit releaser(oneshot_state* s) noexcept : state_(s) {}
-        ~releaser() { state_->release(); }
+        ~releaser() {
+            if (state_ != nullptr)
+                state_->release();
+        }
         releaser(const releaser&) = delete;
         releaser& operator=(const releaser&) = delete;
 
@@ -234,7 +252,7 @@ private:
         } catch (...) {
             leaf* woken = nullptr;
             {
-                const guard g(lock_);
+                const guard g(*this);
                 phase_ = phase::open; // the sender may try again
                 if (!is_open_)        // somebody has closed meanwhile, and waits for what was coming
                     woken = std::exchange(receiver_, nullptr);
@@ -245,22 +263,35 @@ private:
         }
     }
 
-    send_result finish_send(bool sent, leaf* woken, bool last) noexcept {
-        if (woken != nullptr)
-            wake(*woken);
-        if (last)
-            destroy();
-        return send_result(sent ? send_result::status::sent : send_result::status::closed);
+    static void wake_both(leaf* sender, leaf* receiver) noexcept {
+        if (sender != nullptr)
+            wake(*sender);
+        if (receiver != nullptr)
+            wake(*receiver);
     }
 
     // Under the lock:
     bool may_come() const noexcept {
         return phase_ == phase::sending || (phase_ == phase::open && is_open_);
     }
-    bool end_sender() noexcept {
-        if (phase_ == phase::open)
+    finding look_inside(bool may_claim) noexcept {
+        if (phase_ == phase::sent && may_claim) {
             phase_ = phase::ended;
+            return finding::claimed;
+        }
+        return may_come() ? finding::nothing : finding::value;
+    }
+    /// Returns whether that was the last reference.
+    bool end_send(bool sent, leaf*& woken) noexcept {
+        phase_ = sent ? phase::sent : phase::ended;
+        woken = std::exchange(receiver_, nullptr);
         return --references_ == 0;
+    }
+    void close(leaf*& sender, leaf*& receiver) noexcept {
+        is_open_ = false;
+        sender = std::exchange(sender_, nullptr);
+        if (!may_come())
+            receiver = std::exchange(receiver_, nullptr);
     }
     oneshot_entry enter(leaf*& at, leaf& l) noexcept {
         if (at != nullptr)
@@ -276,7 +307,7 @@ private:
         destroy_part(this);
     }
 
-    magpie::detail::spin_lock lock_; // of all below, but the value
+    oneshot_lock lock_; // of all below, but the value
     phase phase_ = phase::open;
     bool is_open_ = true; // the receiver is there, and has not closed
     std::uint32_t references_ = 2;
