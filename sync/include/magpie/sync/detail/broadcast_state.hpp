@@ -143,6 +143,24 @@ public:
     template <class Value>
     put_status put(Value& v, bool granted, std::exception_ptr& error) noexcept {
         if constexpr (snapshot_is_copy<T>) {
+            // What happens nearly always: nobody waits, and all have read what is overwritten.
+            const guard g(lock_);
+            entry& e = ring_[tail_index_];
+            if (receivers_ > 0 && policy_ != slow_receiver::delays && e.remaining == 0 &&
+                receivers_waiting_.empty()) [[likely]] {
+                e.kept.emplace(value::make(v));
+                e.remaining = receivers_;
+                ++tail_;
+                tail_index_ = after(tail_index_);
+                return put_status::sent;
+            }
+        }
+        return put_slowly(v, granted, error);
+    }
+    template <class Value>
+    [[gnu::noinline]] put_status put_slowly(Value& v, bool granted,
+                                            std::exception_ptr& error) noexcept {
+        if constexpr (snapshot_is_copy<T>) {
             bool dropped = false;
             {
                 wake_list woken;
@@ -205,6 +223,22 @@ public:
 
     /// Takes the next value for the receiver at `at`.
     finding take(broadcast_place& at, std::optional<value>& out, std::uint64_t& missed) noexcept {
+        if constexpr (snapshot_is_copy<T>) {
+            const guard g(lock_);
+            if (at.next < tail_ && !is_behind(at) && senders_waiting_.empty()) [[likely]] {
+                entry& e = ring_[at.index];
+                out.emplace(*e.kept);
+                ++at.next;
+                at.index = after(at.index);
+                if (--e.remaining == 0)
+                    find_oldest();
+                return finding::value;
+            }
+        }
+        return take_slowly(at, out, missed);
+    }
+    [[gnu::noinline]] finding take_slowly(broadcast_place& at, std::optional<value>& out,
+                                          std::uint64_t& missed) noexcept {
         std::optional<value> dead;
         wake_list woken;
         const guard g(lock_);
