@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -144,6 +145,63 @@ TEST_SUITE("stress.join_set") {
         while (!h.is_finished())
             ex.advance(std::chrono::nanoseconds(1));
         CHECK(h.blocking_join() == n);
+        CHECK(counted::alive.load() == 0);
+    }
+
+    TEST_CASE("a limit is kept, and no place is lost, when waits for places are dropped") {
+        constexpr int n = test::scaled(50'000);
+        counted::alive = 0;
+        std::atomic<int> running{0};
+        std::atomic<int> most{0};
+        int joined = 0;
+        int spawned = 0;
+        {
+            shared_executor ex;
+            const workers turns(ex, 3);
+            auto run = [](std::atomic<int>& r, std::atomic<int>& m, int i) -> task<counted> {
+                const int now = ++r;
+                int before = m;
+                while (before < now && !m.compare_exchange_weak(before, now)) {}
+                if (i % 3 != 0)
+                    co_await magpie::yield_now();
+                --r;
+                co_return counted(i);
+            };
+            auto spawns = [](join_set<counted>& set, int& count, bool& over, std::atomic<int>& r,
+                             std::atomic<int>& m, auto work) -> task<> {
+                for (int i = 0; i < n; ++i) {
+                    auto in_time = co_await magpie::timeout(std::chrono::nanoseconds(1),
+                                                            set.spawn_when_free(work(r, m, i)));
+                    count += in_time ? 1 : 0;
+                }
+                over = true;
+            };
+            auto joins = [](join_set<counted>& set, int& count, const bool& over) -> task<> {
+                for (;;) {
+                    auto next = co_await magpie::timeout(std::chrono::nanoseconds(1), set.join_next());
+                    if (next && *next)
+                        ++count;
+                    else if (next && over)
+                        break;
+                    else
+                        co_await magpie::yield_now();
+                }
+            };
+            auto main = [](int& sp, int& jo, std::atomic<int>& r, std::atomic<int>& m, auto s, auto j,
+                           auto w) -> task<> {
+                join_set<counted> set(3);
+                bool over = false;
+                co_await magpie::join(s(set, sp, over, r, m, w), j(set, jo, over));
+                CHECK_FALSE(set.full());
+            };
+            auto h = ex.spawn(main(spawned, joined, running, most, spawns, joins, run));
+            while (!h.is_finished())
+                ex.advance(std::chrono::nanoseconds(1));
+            h.blocking_join();
+        }
+        CHECK(spawned == joined);
+        CHECK(spawned > 0);
+        CHECK(most.load() <= 3);
         CHECK(counted::alive.load() == 0);
     }
 }

@@ -107,4 +107,41 @@ scenario detached("join_set.detached", [] {
 mistake counts_in_two_either(detached, "a member counts itself out by a load and a store",
                              {"set_word::count_out", "modify", how::in_two});
 
+// --- one branch spawns when there is a place, another one joins ---
+
+magpie::task<> spawn_three(magpie::join_set<int>& set, int& destroyed) {
+    for (int n = 1; n <= 3; ++n)
+        co_await set.spawn_when_free(give(n, tracked(destroyed)));
+}
+
+magpie::task<> join_three(magpie::join_set<int>& set, int& sum) {
+    for (int joined = 0; joined < 3;) {
+        const std::optional<int> n = co_await set.join_next();
+        if (n) {
+            sum += *n;
+            ++joined;
+        } else {
+            co_await magpie::yield_now();
+        }
+    }
+}
+
+magpie::task<> spawn_and_join(int& sum, int& destroyed) {
+    magpie::join_set<int> set(1);
+    co_await magpie::join(spawn_three(set, destroyed), join_three(set, sum));
+}
+
+scenario limit("join_set.limit", [] {
+    executor ex;
+    int sum = 0;
+    int destroyed = 0;
+    ex.spawn(spawn_and_join(sum, destroyed)).detach();
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(sum == 6 && destroyed == 3, "all are spawned and joined");
+});
+
+mistake forgets(limit, "a branch that waits is forgotten though nobody has woken it",
+                {"set_word::holds", "load", how::outdated});
+
 } // namespace

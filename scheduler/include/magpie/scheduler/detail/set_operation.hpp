@@ -19,8 +19,8 @@ template <class Cell>
 class ended_task {
 public:
     explicit ended_task(Cell* c) noexcept : cell_(c) {}
-    ended_task(ended_task&& other) noexcept : cell_(std::exchange(other.cell_, nullptr)) {}
-    ended_task& operator=(ended_task&&) = delete;
+    ended_task(const ended_task&) = delete;
+    ended_task& operator=(const ended_task&) = delete;
     ~ended_task() {
         if (cell_ != nullptr)
             cell_->release();
