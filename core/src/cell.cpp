@@ -137,7 +137,7 @@ bool cell::may_sleep() noexcept { return where_it_runs().enroll(*this); }
 void cell::finish() noexcept {
     destroy_root(); // parameters too, before anybody is told (R28)
     where_it_runs().retire(*this);
-    complete();
+    end();
 }
 
 void cell::report_unhandled(std::exception_ptr e) noexcept {

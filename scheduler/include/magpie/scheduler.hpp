@@ -11,3 +11,4 @@
 #include <magpie/scheduler/join_set.hpp>
 #include <magpie/scheduler/metrics.hpp>
 #include <magpie/scheduler/runtime.hpp>
+#include <magpie/scheduler/task_tracker.hpp>

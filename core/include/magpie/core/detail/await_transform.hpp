@@ -47,7 +47,6 @@ public:
         __builtin_prefetch(at + 64, 1);
     }
     /// Of a leaf that was woken: whether that means another attempt, not the end of the wait.
-    static bool wants_retry(const leaf& l) noexcept { return l.retry_; }
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
     static std::exception_ptr discard(leaf& l) noexcept { return l.discard(); }
 };

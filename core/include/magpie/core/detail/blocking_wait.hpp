@@ -36,14 +36,9 @@ private:
 /// Waits for an operation on a plain thread.
 template <class Operation>
 decltype(auto) blocking_wait(Operation&& operation) {
-    for (;;) {
-        waiting_thread here;
-        if (!operation.start_in(here))
-            break;
+    waiting_thread here;
+    if (operation.start_in(here))
         here.wait();
-        if (!leaf_access::wants_retry(operation)) // else no turn makes the attempt: it starts over
-            break;
-    }
     return operation.await_resume();
 }
 

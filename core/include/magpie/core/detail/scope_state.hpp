@@ -240,12 +240,6 @@ public:
     }
 
 private:
-    void finish() noexcept override {
-        this->destroy_root();
-        this->where_it_runs().retire(*this);
-        end();
-    }
-
     void end() noexcept override {
         scope_state* const s = scope;
         bool is_winner = false;
