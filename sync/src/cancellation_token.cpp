@@ -14,6 +14,12 @@ namespace {
 using guard = magpie::detail::lock_guard<magpie::detail::mutex>;
 using spin_guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
 
+struct release_reason {
+    void operator()(shared_reason* r) const noexcept { r->release(); }
+};
+
+stop_relay* next_relay(const stop_relay& r) noexcept { return static_cast<stop_relay*>(r.next); }
+
 } // namespace
 
 cancellation_node* cancellation_node::make_root() {
@@ -36,6 +42,10 @@ cancellation_node* cancellation_node::make_child() {
         }
     }
     auto* const child = new cancellation_node(nullptr);
+    static_cast<void>(is_cancelled()); // acquire: the reason
+    child->reason_ = reason_;
+    if (reason_ != nullptr)
+        reason_->retain();
     child->cancelled_.store(true, std::memory_order_relaxed); // nobody else knows it yet
     return child;
 }
@@ -67,8 +77,22 @@ void cancellation_node::let_go() noexcept {
         delete tree;
 }
 
-void cancellation_node::cancel() noexcept {
-    wake_list woken; // the last to go: a waiter may let go of the last reference to this node
+void cancellation_node::cancel(shared_reason* reason) noexcept {
+    const std::unique_ptr<shared_reason, release_reason> ours(reason); // the nodes take their own
+    stop_relay* relays = nullptr;
+    {
+        wake_list woken; // woken when it goes
+        cancel_tree(reason, woken, relays);
+    }
+    // A waiter that was woken may have let go of the last reference to this node.
+    while (relays != nullptr) { // last, for it runs users' callbacks
+        const std::unique_ptr<stop_relay> relay(std::exchange(relays, next_relay(*relays)));
+        relay->source.request_stop();
+    }
+}
+
+void cancellation_node::cancel_tree(shared_reason* reason, wake_list& woken,
+                                    stop_relay*& relays) noexcept {
     cancellation_node* bridges = nullptr; // of this subtree: nobody else deletes them
     if (tree_ == nullptr)
         return;
@@ -90,7 +114,7 @@ void cancellation_node::cancel() noexcept {
                 child->unlink();
                 child->next_ = std::exchange(list, child);
             }
-            n->mark(woken);
+            n->mark(reason, woken, relays);
             if (n->is_bridge_) {
                 n->next_ = std::exchange(bridges, n);
                 --tree_->nodes; // not the last: this node is still in the count
@@ -101,8 +125,55 @@ void cancellation_node::cancel() noexcept {
         delete std::exchange(bridges, bridges->next_);
 }
 
-void cancellation_node::mark(wake_list& woken) noexcept {
+cancellation_node::~cancellation_node() {
+    delete take_relay(); // nobody else knows the node any more
+    // Relaxed: as above.
+    if (cancelled_.load(std::memory_order_relaxed) && reason_ != nullptr)
+        reason_->release();
+}
+
+std::stop_token cancellation_node::stop_token() {
+    auto made = std::unique_ptr<stop_relay>(); // not under the lock
+    for (;;) {
+        {
+            const spin_guard waiters(lock_);
+            // Relaxed: written under the lock.
+            if (cancelled_.load(std::memory_order_relaxed))
+                break;
+            if (has_relay_)
+                return static_cast<stop_relay&>(waiters_.front_node()).source.get_token();
+            if (made != nullptr) {
+                has_relay_ = true;
+                waiters_.push_front(*made);
+                return made.release()->source.get_token();
+            }
+        }
+        made = std::make_unique<stop_relay>();
+    }
+    static const std::stop_token stopped = [] {
+        std::stop_source source;
+        source.request_stop();
+        return source.get_token();
+    }();
+    return stopped;
+}
+
+/// What stands in the list, if it does; it belongs to the caller.
+stop_relay* cancellation_node::take_relay() noexcept {
+    if (!std::exchange(has_relay_, false))
+        return nullptr;
+    auto& relay = static_cast<stop_relay&>(waiters_.front_node());
+    waiters_.remove(relay);
+    return &relay;
+}
+
+void cancellation_node::mark(shared_reason* reason, wake_list& woken, stop_relay*& relays) noexcept {
     const spin_guard waiters(lock_);
+    if (stop_relay* const relay = take_relay())
+        relay->next = std::exchange(relays, relay);
+    reason_ = reason; // it has left its siblings
+    if (reason != nullptr)
+        reason->retain();
     cancelled_.store(true, std::memory_order_release); // pairs with is_cancelled()
     woken.take_all(waiters_);
 }
@@ -166,6 +237,14 @@ cancellation_token::cancellation_token() : node_(detail::cancellation_node::make
 
 cancellation_token cancellation_token::child_token() const {
     return cancellation_token(node().make_child());
+}
+
+void cancellation_token::cancel() const { node().cancel(nullptr); }
+
+void cancellation_token::cancel(cancel_reason why) const {
+    detail::cancellation_node& n = node();
+    if (!n.is_cancelled()) // else the reason comes too late
+        n.cancel(new detail::shared_reason(std::move(why)));
 }
 
 void cancellation_token::throw_moved() {

@@ -16,7 +16,9 @@
 #include <functional>
 #include <optional>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <unordered_set>
 #include <utility>
@@ -486,5 +488,162 @@ TEST_SUITE("sync.cancellation_token") {
             current = current.child_token(); // the one above it is gone, and leaves nothing
         root.cancel();                       // would take long with a million nodes between them
         CHECK(current.is_cancelled());
+    }
+
+    // --- reasons ---
+
+    TEST_CASE("a reason goes down the tree, and the first one stays") {
+        const cancellation_token root;
+        const cancellation_token child = root.child_token();
+        const cancellation_token grandchild = child.child_token();
+        CHECK(root.reason() == nullptr);
+        child.cancel("the child");
+        CHECK(root.reason() == nullptr);
+        REQUIRE(child.reason() != nullptr);
+        CHECK(child.reason()->text() == "the child");
+        CHECK(grandchild.reason() == child.reason());
+        child.cancel("too late");
+        root.cancel({std::make_error_code(std::errc::io_error), "the root"});
+        CHECK(child.reason()->text() == "the child");
+        CHECK(grandchild.reason()->text() == "the child");
+        REQUIRE(root.reason() != nullptr);
+        CHECK(root.reason()->code() == std::errc::io_error);
+        CHECK(root.reason()->text() == "the root");
+        const cancellation_token born = grandchild.child_token();
+        REQUIRE(born.reason() != nullptr);
+        CHECK(born.reason()->text() == "the child");
+        const cancellation_token last = born.child_token();
+        CHECK(last.reason() == born.reason());
+    }
+
+    TEST_CASE("without a reason there is none, also if one comes later") {
+        const cancellation_token token;
+        const cancellation_token child = token.child_token();
+        token.cancel();
+        token.cancel("too late");
+        CHECK(token.is_cancelled());
+        CHECK(token.reason() == nullptr);
+        CHECK(child.reason() == nullptr);
+        CHECK(token.child_token().reason() == nullptr);
+    }
+
+    TEST_CASE("a reason lives as long as one of the tokens that it has cancelled") {
+        std::optional<cancellation_token> last;
+        {
+            const cancellation_token root;
+            const cancellation_token between = root.child_token();
+            const cancellation_token sibling = between.child_token();
+            last.emplace(between.child_token());
+            root.cancel(std::string(100, 'x'));
+        }
+        REQUIRE(last->reason() != nullptr);
+        CHECK(last->reason()->text() == std::string(100, 'x'));
+    }
+
+    TEST_CASE("what a reason says") {
+        const magpie::cancel_reason text("stop");
+        CHECK(text.message() == "stop");
+        CHECK_FALSE(text.code());
+        const magpie::cancel_reason code(std::make_error_code(std::errc::timed_out));
+        CHECK(code.text().empty());
+        CHECK(code.message() == std::make_error_code(std::errc::timed_out).message());
+        const magpie::cancel_reason both(std::make_error_code(std::errc::timed_out), "too slow");
+        CHECK(both.message() == "too slow");
+    }
+
+    // --- std::stop_token ---
+
+    TEST_CASE("a stop token is stopped with its token, whoever cancels that") {
+        const cancellation_token root;
+        const cancellation_token child = root.child_token();
+        const std::stop_token stop = child.stop_token();
+        const std::stop_token again = child.stop_token();
+        CHECK(stop == again); // one state for all
+        CHECK(stop.stop_possible());
+        CHECK_FALSE(stop.stop_requested());
+        bool called = false;
+        const std::stop_callback callback(stop, [&] { called = true; });
+        root.cancel();
+        CHECK(stop.stop_requested());
+        CHECK(called);
+        CHECK(child.stop_token().stop_requested()); // of one that is cancelled already
+        CHECK(child.child_token().stop_token().stop_requested());
+    }
+
+    TEST_CASE("a stop token does not keep its token") {
+        std::stop_token stop;
+        {
+            const cancellation_token token;
+            stop = token.stop_token();
+        }
+        CHECK_FALSE(stop.stop_possible());
+        CHECK_FALSE(stop.stop_requested());
+    }
+
+    TEST_CASE("waiters and a stop token of one token, in either order") {
+        test::manual_executor ex;
+        const cancellation_token token;
+        trace log;
+        ex.spawn(wait_for(token, log, "first")).detach();
+        ex.run_until_idle();
+        const std::stop_token stop = token.stop_token();
+        ex.spawn(wait_for(token, log, "second")).detach();
+        auto dropped = ex.spawn(wait_for(token, log, "dropped"));
+        ex.run_until_idle();
+        dropped.abort();
+        ex.run_until_idle();
+        const std::stop_callback callback(stop, [&] { log.add("stopped"); });
+        token.cancel("why");
+        ex.run_until_idle();
+        CHECK(log.text() == "stopped first second");
+    }
+
+    TEST_CASE("a callback may use the token, and let go of the last copy") {
+        std::optional<cancellation_token> token(std::in_place);
+        const std::stop_token stop = token->stop_token();
+        bool told = false;
+        const std::stop_callback callback(stop, [&] {
+            told = token->is_cancelled();
+            token.reset();
+        });
+        const cancellation_token copy = *token;
+        copy.cancel();
+        CHECK(told);
+    }
+
+    TEST_CASE("a token is cancelled when a stop token is stopped, for as long as they are linked") {
+        std::stop_source source;
+        const cancellation_token token;
+        { const magpie::sync::cancel_on_stop link(source.get_token(), token.child_token()); }
+        const cancellation_token linked = token.child_token();
+        const magpie::sync::cancel_on_stop link(source.get_token(), linked);
+        CHECK_FALSE(linked.is_cancelled());
+        std::thread([&] { source.request_stop(); }).join();
+        CHECK(linked.is_cancelled());
+        CHECK_FALSE(token.is_cancelled());
+        const magpie::sync::cancel_on_stop late(source.get_token(), token);
+        CHECK(token.is_cancelled());
+    }
+
+    TEST_CASE("there and back: a stop token of a token that is linked to a stop token") {
+        std::stop_source source;
+        const cancellation_token token;
+        const magpie::sync::cancel_on_stop link(source.get_token(), token);
+        const std::stop_token out = token.stop_token();
+        source.request_stop();
+        CHECK(out.stop_requested());
+    }
+
+    TEST_CASE("reasons and stop tokens of a token that was moved from") {
+        cancellation_token token;
+        const cancellation_token other(std::move(token));
+        // NOLINTBEGIN(bugprone-use-after-move)
+        CHECK_THROWS_AS(token.cancel("why"), std::logic_error);
+        CHECK_THROWS_AS(static_cast<void>(token.reason()), std::logic_error);
+        CHECK_THROWS_AS(static_cast<void>(token.stop_token()), std::logic_error);
+        const std::stop_source source;
+        CHECK_THROWS_AS(static_cast<void>(magpie::sync::cancel_on_stop(source.get_token(), token)),
+                        std::logic_error);
+        // NOLINTEND(bugprone-use-after-move)
     }
 }

@@ -4,6 +4,7 @@
 
 #include <magpie/sync/barrier.hpp>
 #include <magpie/sync/broadcast.hpp>
+#include <magpie/sync/cancel_reason.hpp>
 #include <magpie/sync/cancellation_token.hpp>
 #include <magpie/sync/condition_variable.hpp>
 #include <magpie/sync/event.hpp>

@@ -5,6 +5,7 @@
 #include <magpie/sync/cancellation_token.hpp>
 
 #include <optional>
+#include <stop_token>
 
 namespace {
 
@@ -122,5 +123,30 @@ scenario siblings("cancellation.siblings", [] {
 
 mistake counts_in_two(siblings, "a reference is given back by a load and a store",
                       {"cancellation_node::release", "modify", how::in_two});
+
+// --- a stop token is asked for as the token is cancelled, with a reason ---
+
+/// What tokens give that are cancelled already is made once, and is no leak of the execution's.
+const std::stop_token made_once = [] {
+    const cancellation_token token;
+    token.cancel();
+    return token.stop_token();
+}();
+
+scenario relay("cancellation.relay", [] {
+    const cancellation_token root;
+    std::optional<cancellation_token> child(root.child_token());
+    const cancellation_token same = *child;
+    std::stop_token stop;
+    thread("asks", [&] { stop = same.stop_token(); });
+    thread("cancels", [&] { root.cancel("why"); });
+    thread("drops", [&] { child.reset(); });
+    run();
+    check(stop.stop_requested(), "the stop token is stopped");
+    check(same.reason() != nullptr && same.reason() == root.reason(), "both have the reason");
+});
+
+mistake late_relay(relay, "a stop token is entered without looking whether its token is cancelled",
+                   {"cancellation_node::stop_token", "load", how::outdated});
 
 } // namespace

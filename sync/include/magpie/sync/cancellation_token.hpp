@@ -3,11 +3,13 @@
 #include <magpie/core/detail/race.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/sync/cancel_reason.hpp>
 #include <magpie/sync/detail/cancellation_node.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
 
 #include <cstddef>
 #include <functional>
+#include <stop_token>
 #include <utility>
 
 namespace magpie::sync {
@@ -69,11 +71,21 @@ public:
     [[nodiscard]] cancellation_token child_token() const;
 
     /// Cancels this token and all below it, and wakes who waits for one of them. Idempotent. When it
-    /// returns, `is_cancelled()` is true for all of them. Runs no user code; not for signal handlers.
+    /// returns, `is_cancelled()` is true for all of them. Runs no user code, but the callbacks of what
+    /// `stop_token()` gave; not for signal handlers (`io::cancel_on` is for signals).
     ///
     /// @par Complexity
     /// O(tokens below it and their waiters), without recursion; the tree is locked meanwhile.
-    void cancel() const { node().cancel(); }
+    void cancel() const;
+
+    /// The same with a reason, which all tokens give that are cancelled by it. If the token is cancelled
+    /// already, its first reason stays, or that it has none.
+    /// @throws std::bad_alloc; nothing was cancelled then
+    void cancel(cancel_reason why) const;
+
+    /// Why the token was cancelled, by itself or by one above it; null if it was not, or if nobody has
+    /// said why. It is valid for as long as a copy of the token lives. One load.
+    const cancel_reason* reason() const { return node().reason(); }
 
     /// Whether it was cancelled, or one above it. One load.
     bool is_cancelled() const { return node().is_cancelled(); }
@@ -99,6 +111,18 @@ public:
     /// O(1) beside the awaitable; no allocation. One that is ready never enters the token's list.
     template <class Awaitable>
     auto run_until_cancelled(Awaitable&& awaitable) const;
+
+    /// A `std::stop_token` that is stopped when this token is cancelled, for code that knows nothing of
+    /// magpie. Its callbacks run on the thread that cancels, after the waiters were woken. (The other
+    /// way is `cancel_on_stop`.)
+    ///
+    /// It does not keep this token: when the last copy of that is gone uncancelled, the stop token will
+    /// never be stopped, and says so by `stop_possible()`. Calls give tokens of one stop state.
+    ///
+    /// @throws std::bad_alloc
+    /// @par Complexity
+    /// O(1). Two allocations by the first call for a token, none by the others.
+    std::stop_token stop_token() const { return node().stop_token(); }
 
     /// A guard that cancels this token when it is destroyed.
     cancellation_guard drop_guard() const;
@@ -220,10 +244,47 @@ private:
 
 inline cancellation_guard cancellation_token::drop_guard() const { return cancellation_guard(*this); }
 
+/// Cancels a token when a `std::stop_token` is stopped, at once if it is; for as long as this object
+/// lives. Its destructor waits for a cancelling that runs on another thread, as `std::stop_callback`'s.
+///
+/// @par Thread safety
+/// Distinct objects: safe. Shared objects: unsafe.
+/// @par Example
+/// @code
+/// std::jthread service([](std::stop_token stop) {
+///     magpie::cancellation_token token;
+///     magpie::sync::cancel_on_stop link(std::move(stop), token);
+///     magpie::run(serve(token)); // ends when the jthread is told to stop
+/// });
+/// @endcode
+class [[nodiscard("the tokens are linked for as long as it lives")]] cancel_on_stop {
+public:
+    /// @throws std::logic_error if `to` was moved from; std::bad_alloc
+    cancel_on_stop(std::stop_token from, cancellation_token to)
+        : callback_(std::move(from), cancels(std::move(to))) {}
+    cancel_on_stop(const cancel_on_stop&) = delete;
+    cancel_on_stop& operator=(const cancel_on_stop&) = delete;
+
+private:
+    class cancels {
+    public:
+        explicit cancels(cancellation_token t) : token_(std::move(t)) {
+            static_cast<void>(token_.is_cancelled()); // throws here, not in the callback
+        }
+        void operator()() const { token_.cancel(); }
+
+    private:
+        cancellation_token token_;
+    };
+
+    std::stop_callback<cancels> callback_;
+};
+
 } // namespace magpie::sync
 
 namespace magpie {
 
+using sync::cancel_reason;
 using sync::cancellation_token;
 
 } // namespace magpie

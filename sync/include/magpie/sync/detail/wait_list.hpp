@@ -56,8 +56,12 @@ public:
     void push_back(waiter& w) noexcept { link_before(end_, w); }
     void push_front(waiter& w) noexcept { link_before(*end_.next, w); }
 
-    void remove(waiter& w) noexcept {
-        wait_node& n = w;
+    // Something else than a waiter, in front of them all: its owner takes it out before it takes waiters.
+    void push_front(wait_node& n) noexcept { link_before(*end_.next, n); }
+    wait_node& front_node() const noexcept { return *end_.next; }
+    void remove(waiter& w) noexcept { remove(static_cast<wait_node&>(w)); }
+
+    void remove(wait_node& n) noexcept {
         n.previous->next = n.next;
         n.next->previous = n.previous;
         n.previous = n.next = nullptr;
