@@ -1,5 +1,7 @@
 #include <magpie/io/signal.hpp>
 
+#include <magpie/io/cancel_on.hpp>
+
 #include <io/src/reactor.hpp>
 
 #include <test/eventually.hpp>
@@ -19,6 +21,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -370,5 +373,60 @@ TEST_SUITE("io.signal") {
             sender.join();
         }
         CHECK(test::open_descriptors() == before);
+    }
+
+    TEST_CASE("cancel_on cancels a token when a signal comes, and says which it was") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            const magpie::cancellation_token stop;
+            const magpie::cancellation_token below = stop.child_token();
+            auto watch = magpie::spawn(magpie::io::cancel_on(signals{SIGUSR1, SIGUSR2}, stop,
+                                                             magpie::io::second_signal::is_ignored));
+            co_await test::settle();
+            CHECK_FALSE(stop.is_cancelled());
+            send(SIGUSR2);
+            co_await below.cancelled();
+            REQUIRE(below.reason() != nullptr);
+            CHECK(below.reason()->text() == "SIGUSR2");
+            const int first = co_await watch;
+            CHECK(first == SIGUSR2);
+            send(SIGUSR1); // nobody listens any more: it does nothing
+        });
+    }
+
+    TEST_CASE(
+        "cancel_on hears what came since the signals were listened to, and is dropped like any task") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            const magpie::cancellation_token stop;
+            signals early{SIGUSR1};
+            send(SIGUSR1);
+            auto watch = magpie::spawn(magpie::io::cancel_on(std::move(early), stop));
+            co_await stop.cancelled();
+            CHECK_FALSE(watch.is_finished()); // it waits for the second signal
+            watch.abort();
+            const auto outcome = co_await magpie::as_result(watch);
+            CHECK(outcome.has_error());
+        });
+    }
+
+    TEST_CASE("the second signal of cancel_on ends the process as if nobody listened") {
+        const pid_t child = ::fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            ::alarm(20);
+            magpie::run([]() -> magpie::task<> {
+                const magpie::cancellation_token stop;
+                magpie::spawn(magpie::io::cancel_on(signals{SIGHUP}, stop)).detach();
+                co_await test::settle();
+                send(SIGHUP);
+                co_await stop.cancelled();
+                send(SIGHUP);
+                co_await magpie::sleep_for(10s);
+            }());
+            ::_exit(0);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        REQUIRE(WIFSIGNALED(status));
+        CHECK(WTERMSIG(status) == SIGHUP);
     }
 }

@@ -3,6 +3,7 @@
 // Everything of magpie's I/O.
 
 #include <magpie/io/async_fd.hpp>
+#include <magpie/io/cancel_on.hpp>
 #include <magpie/io/endpoint.hpp>
 #include <magpie/io/error.hpp>
 #include <magpie/io/read.hpp>
