@@ -37,6 +37,7 @@ REQUIRED = [
     *_ids("SCOPE", (9, 10, 16, 17, 19, 25, 27)),
     *_ids("SCOPE", range(1, 8)),
     *_ids("SCOPE", (16, 17, 19, 27)),
+    *_ids("SCOPE", (16, 17, 18, 19, 27)),
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),

@@ -131,7 +131,7 @@ TEST_SUITE("scheduler.blocking") {
         CHECK(s.blocked_on == 5);
     }
 
-    TEST_CASE("a closure's stop token says that it was aborted") {
+    TEST_CASE("SCOPE-18 a closure's stop token says that it was aborted") {
         const runtime rt = test::multi_thread().build();
         const auto in = rt.enter();
         std::atomic<bool> started{false};
