@@ -32,6 +32,7 @@ inline auto on_worker(std::function<magpie::task<bench::sample>(bench::options)>
 std::vector<bench::workload> spawning_workloads();
 std::vector<bench::workload> forking_workloads();
 std::vector<bench::workload> waking_workloads();
+std::vector<bench::workload> grouping_workloads();
 std::vector<bench::workload> locking_workloads();
 std::vector<bench::workload> timing_workloads();
 std::vector<bench::workload> composing_workloads();

@@ -13,6 +13,7 @@ std::vector<bench::workload> bench::workloads() {
         forking_workloads(),
         waking_workloads(),
         locking_workloads(),
+        grouping_workloads(),
         timing_workloads(),
         composing_workloads(),
         memory_workloads(),

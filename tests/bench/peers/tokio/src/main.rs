@@ -8,6 +8,7 @@
 mod composing;
 mod locking;
 mod channels;
+mod grouping;
 mod measure;
 mod memory;
 mod serving;
@@ -24,6 +25,7 @@ fn registry() -> Vec<Workload> {
     all.extend(spawning::workloads());
     all.extend(waking::workloads());
     all.extend(locking::workloads());
+    all.extend(grouping::workloads());
     all.extend(timing::workloads());
     all.extend(composing::workloads());
     all.extend(memory::workloads());
