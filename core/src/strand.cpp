@@ -9,12 +9,6 @@ namespace magpie {
 
 // --- leaf ---
 
-void leaf::bind(detail::promise_base& at) noexcept {
-    set_place(at);
-    bound_ = true;
-    at.branch_->leaf_ = this; // an unwinding finds the innermost frame without a walk
-}
-
 void leaf::bind(branch& b) noexcept {
     set_place(b);
     bound_ = true;
@@ -32,42 +26,9 @@ void leaf::step_later() noexcept {
     owner().append(*this);
 }
 
-std::coroutine_handle<> leaf::surface() noexcept {
-    MAGPIE_ASSERT(!steps_);
-    bound_ = false;
-    if (std::exchange(cancelled_, false))
-        return where()->surfaced_cancelled();
-    if (detail::promise_base* const p = at())
-        return p->handle();
-    branch& lone_branch = *where();
-    lone_branch.end_leaf();
-    return lone_branch.ended();
-}
-
 void wake(leaf& l) noexcept { l.owner().push(l); }
 
 // --- branch ---
-
-void branch::set_root(detail::promise_base& root) noexcept {
-    root.branch_ = this;
-    root_ = &root;
-}
-
-std::coroutine_handle<> branch::begin_root() noexcept {
-    MAGPIE_ASSERT(phase_ == phase::unstarted);
-    phase_ = phase::running;
-    return std::exchange(root_, nullptr)->handle();
-}
-
-std::coroutine_handle<> branch::root_ended(detail::promise_base& root) noexcept {
-    if (phase_ == phase::unwinding) { // a destructor threw: destroy() sees to the frame
-        phase_ = phase::parked;
-        return std::noop_coroutine();
-    }
-    phase_ = phase::ended;
-    root_ = &root;
-    return ended();
-}
 
 cancel_answer branch::cancel() noexcept {
     MAGPIE_ASSERT(phase_ == phase::running);

@@ -36,6 +36,23 @@ struct board {
     }
 };
 
+/// Where the next queen of a board may stand.
+class legal_columns {
+public:
+    [[gnu::noinline]] explicit legal_columns(const board& b) noexcept {
+        for (unsigned column = 0; column < b.size; ++column)
+            if (b.may_place(column))
+                columns_[count_++] = column;
+    }
+    const unsigned* begin() const noexcept { return columns_.data(); }
+    const unsigned* end() const noexcept { return columns_.data() + count_; }
+    std::size_t size() const noexcept { return count_; }
+
+private:
+    std::array<unsigned, most_queens> columns_{};
+    std::size_t count_ = 0;
+};
+
 /// The number of ways to place `size` queens.
 [[nodiscard]] inline std::uint64_t queens_solutions(unsigned size) {
     constexpr std::array<std::uint64_t, most_queens + 1> known{1,  1,  0,   0,   2,    10,   4,
@@ -57,8 +74,8 @@ struct part {
 
 inline constexpr std::size_t smallest_part = 32;
 
-/// c += a * b, for the smallest parts.
-inline void multiply_small(const part& a, const part& b, const part& c) noexcept {
+/// c += a * b, for the smallest parts. A function of its own, so that it is the same code everywhere.
+[[gnu::noinline]] inline void multiply_small(const part& a, const part& b, const part& c) noexcept {
     for (std::size_t i = 0; i < a.size; ++i)
         for (std::size_t k = 0; k < a.size; ++k) {
             const std::uint32_t factor = a.at[i * a.stride + k];

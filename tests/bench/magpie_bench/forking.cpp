@@ -3,9 +3,11 @@
 #include "forking.hpp"
 #include "common.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <ranges>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -30,12 +32,11 @@ task<std::uint64_t> node(std::uint64_t first, std::uint64_t leaves) {
     if (leaves == 1)
         co_return first;
     const auto part = leaves / 10;
-    std::vector<task<std::uint64_t>> children;
-    children.reserve(10);
-    for (std::uint64_t i = 0; i < 10; ++i)
-        children.push_back(node(first + i * part, part));
+    const auto child = [first, part](std::uint64_t i) { return node(first + i * part, part); };
+    const auto sums = co_await fork_join(std::views::iota(std::uint64_t{0}, std::uint64_t{10}) |
+                                         std::views::transform(child));
     std::uint64_t sum = 0;
-    for (const std::uint64_t s : co_await fork_join(std::move(children)))
+    for (const std::uint64_t s : sums)
         sum += s;
     co_return sum;
 }
@@ -49,15 +50,13 @@ task<bench::sample> fork_skynet(bench::options options) {
 
 task<std::uint64_t> place(bench::board b) {
     if (b.rows == b.size)
-        co_return 1;
-    std::vector<task<std::uint64_t>> children;
-    children.reserve(b.size);
-    for (unsigned column = 0; column < b.size; ++column)
-        if (b.may_place(column))
-            children.push_back(place(b.with(column)));
+        co_return std::uint64_t{1};
+    bench::legal_columns columns(b);
+    const auto child = [&b](unsigned column) { return place(b.with(column)); };
+    const auto counts = co_await fork_join(columns | std::views::transform(child));
     std::uint64_t sum = 0;
-    for (const std::uint64_t s : co_await fork_join(std::move(children)))
-        sum += s;
+    for (const std::uint64_t n : counts)
+        sum += n;
     co_return sum;
 }
 

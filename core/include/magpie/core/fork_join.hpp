@@ -38,8 +38,8 @@ private:
 /// Children that run in parallel, and the wait for them. @see fork_join
 template <class Branches>
 class [[nodiscard("co_await it")]] fork_join_operation
-    : private detail::fail_fast_leaf<leaf, Branches> {
-    using base = detail::fail_fast_leaf<leaf, Branches>;
+    : private detail::fail_fast_leaf<detail::fork_leaf, Branches> {
+    using base = detail::fail_fast_leaf<detail::fork_leaf, Branches>;
 
 public:
     using value_type = typename detail::join_results<Branches>::values;
@@ -63,6 +63,8 @@ public:
     detail::fork_awaiter<fork_join_operation> awaiter() & = delete; // co_await std::move(operation)
 
 private:
+    using base::next_;
+    using base::pending_;
     friend class detail::fork_awaiter<fork_join_operation>;
 
     template <std::size_t... I, class... Tasks>
@@ -101,71 +103,64 @@ private:
         strand& owner = parent.owner();
         if (!parent.unconstrained)
             owner.take_budget();
-        detail::fork_record** link = &next_;
+        const std::size_t n = this->branches_.size();
+        pending_ = n;
+        detail::fork_lane* const lane = detail::fork_lane::here(owner.where_it_runs());
+        if (lane == nullptr || !lane->reserve(n - 1)) [[unlikely]]
+            return run_all(parent);
+        detail::fork_record* first = nullptr;
+        detail::fork_record** link = &first;
+        std::size_t number = 0;
         this->branches_.any([&](detail::fork_record& r) {
             r.attach(parent, *this);
+            r.offer(); // but for the first
             *link = &r;
             link = &r.sibling;
-            ++pending_;
+            if (number > 0)
+                lane->write(r, number - 1, n - 1);
+            ++number;
             return false;
         });
-        detail::fork_lane* const lane = detail::fork_lane::here(owner.where_it_runs());
-        if (lane == nullptr || !lane->reserve(pending_ - 1)) [[unlikely]]
-            return run_all();
-        detail::fork_record& first = *std::exchange(next_, next_->sibling);
-        if (pending_ > 1) {
-            const bool was_empty = lane->push(pending_ - 1, [r = next_]() mutable noexcept {
-                r->offer();
-                return std::exchange(r, r->sibling);
-            });
-            if (was_empty)
+        next_ = first->sibling;
+        if (n > 1)
+            if (lane->push(n - 1))
                 lane->call_for_help();
-        }
-        return first.begin();
+        return first->begin();
     }
 
     /// Nobody could help: the children are branches from the start.
-    std::coroutine_handle<> run_all() noexcept {
-        while (next_ != nullptr && !this->has_failed()) {
-            detail::fork_record& r = *std::exchange(next_, next_->sibling);
+    std::coroutine_handle<> run_all(const branch& parent) noexcept {
+        this->branches_.any([&](auto& r) {
+            r.attach(parent, *this);
             if (r.run()) {
                 --pending_;
                 this->look_at(r);
             }
-        }
+            return this->has_failed(); // nothing starts after a failure
+        });
         const bool over = this->has_failed() ? this->cancel_running() : pending_ == 0;
         return over ? std::coroutine_handle<>() : std::noop_coroutine();
     }
 
     std::coroutine_handle<> branch_ended(branch& b) noexcept override {
-        --pending_;
         this->look_at(b);
-        if (this->has_failed()) [[unlikely]]
-            return this->cancel_running() ? this->surface() : std::noop_coroutine();
-        if (next_ != nullptr)
-            if (detail::fork_record* const r = take_back())
-                return r->begin();
-        return pending_ == 0 ? this->surface() : std::noop_coroutine();
-    }
-
-    /// The next child that nobody has, if it is at hand.
-    detail::fork_record* take_back() noexcept {
-        detail::fork_lane* const lane = detail::fork_lane::here(this->owner().where_it_runs());
-        if (lane == nullptr)
-            return nullptr;
-        while (next_ != nullptr) {
-            if (next_->take_back(*lane))
-                return std::exchange(next_, next_->sibling);
-            if (!next_->is_taken())
-                return nullptr; // another worker's, below what others have forked, or just being taken
-            next_ = next_->sibling;
-        }
-        return nullptr;
+        if (!this->has_failed())
+            return this->child_ended();
+        --pending_;
+        return this->cancel_running() ? this->surface() : std::noop_coroutine();
     }
 
     value_type join() {
         if (this->has_failed()) [[unlikely]]
             std::rethrow_exception(this->take_failure());
+        bool settled = true;
+        this->branches_.any([&](auto& b) {
+            settled &= b.settle();
+            return false;
+        });
+        if constexpr (detail::join_results<Branches>::nothrow)
+            if (settled) [[likely]]
+                return detail::join_results<Branches>::take_settled(this->branches_);
         std::exception_ptr first; // of a destructor, or of a value's move
         auto keep = [&](std::exception_ptr error) noexcept {
             this->keep_first(first, std::move(error));
@@ -173,8 +168,6 @@ private:
         return detail::join_results<Branches>::take(this->branches_, first, keep);
     }
 
-    std::size_t pending_ = 0;             // children that have not ended
-    detail::fork_record* next_ = nullptr; // the first that this strand has not begun, of those known
     bool begun_ = false;
 };
 
@@ -193,6 +186,20 @@ auto forked_task(A&& awaitable) {
 
 template <class A>
 using forked_child = fork_child<typename decltype(forked_task(std::declval<A>()))::value_type>;
+
+/// The children for the elements of a range.
+template <class R>
+auto fork_range(R&& range) {
+    using element = passed_element<R>;
+    using child = forked_child<element>;
+    std::vector<child> children;
+    if constexpr (std::ranges::sized_range<R>)
+        children.reserve(std::ranges::size(range));
+    const auto end = std::ranges::end(range);
+    for (auto i = std::ranges::begin(range); i != end; ++i)
+        children.emplace_back().run_later(forked_task(static_cast<element>(*i)));
+    return branch_list(std::move(children));
+}
 
 /// @throws std::logic_error if the calling thread runs no task
 void check_fork_place();
@@ -241,12 +248,7 @@ template <class... Awaitables>
 auto fork_join(Awaitables&&... awaitables) {
     detail::check_fork_place();
     if constexpr (detail::one_range<Awaitables...>) {
-        auto make = []<class A>(A&& a) {
-            detail::forked_child<A> child;
-            child.run_later(detail::forked_task(std::forward<A>(a)));
-            return child;
-        };
-        auto children = detail::make_branches(std::forward<Awaitables>(awaitables)..., make);
+        auto children = detail::fork_range(std::forward<Awaitables>(awaitables)...);
         return fork_join_operation<decltype(children)>(std::move(children));
     } else {
         using children = detail::branch_tuple<detail::forked_child<Awaitables>...>;

@@ -65,10 +65,10 @@ template <class Branches>
 class [[nodiscard("co_await it")]] try_join_operation
     : public detail::composite_operation<
           try_join_operation<Branches>, Branches,
-          detail::fail_fast_leaf<operation<try_join_operation<Branches>>, Branches>> {
-    using base =
-        detail::composite_operation<try_join_operation, Branches,
-                                    detail::fail_fast_leaf<operation<try_join_operation>, Branches>>;
+          detail::fail_fast_leaf<detail::owning_operation<try_join_operation<Branches>>, Branches>> {
+    using base = detail::composite_operation<
+        try_join_operation, Branches,
+        detail::fail_fast_leaf<detail::owning_operation<try_join_operation>, Branches>>;
 
 public:
     using value_type = typename detail::join_results<Branches>::values;

@@ -195,6 +195,9 @@ protected:
     /// Destroys the frame of a root that has ended. What its destructors throw is noted.
     void destroy_root() noexcept;
 
+    /// The same where speed counts: of a root at its final suspend.
+    void destroy_ended_root() noexcept;
+
     /// Cancels the leaf; the frames stand. Returns `quiet` also if there is nothing to cancel.
     cancel_answer cancel() noexcept;
 

@@ -65,18 +65,15 @@ bench::sample fork_skynet(const bench::options& options) {
 std::uint64_t place(const bench::board& b) {
     if (b.rows == b.size)
         return 1;
-    std::array<unsigned, bench::most_queens> columns{};
-    std::size_t count = 0;
-    for (unsigned column = 0; column < b.size; ++column)
-        if (b.may_place(column))
-            columns[count++] = column;
-    if (count == 0)
+    const bench::legal_columns columns(b);
+    if (columns.size() == 0)
         return 0;
+    const unsigned* const last = columns.end() - 1;
     std::array<std::uint64_t, bench::most_queens> sums{};
     task_group group;
-    for (std::size_t i = 0; i + 1 < count; ++i)
-        group.run([&s = sums[i], next = b.with(columns[i])] { s = place(next); });
-    std::uint64_t sum = place(b.with(columns[count - 1]));
+    for (const unsigned* c = columns.begin(); c != last; ++c)
+        group.run([&s = sums[*c], next = b.with(*c)] { s = place(next); });
+    std::uint64_t sum = place(b.with(*last));
     group.wait();
     for (const std::uint64_t s : sums)
         sum += s;

@@ -63,18 +63,20 @@ protected:
         starting_ = true;
     }
     void started() noexcept { starting_ = false; }
+    bool is_starting() const noexcept { return starting_; }
     branch_owner& composite() const noexcept { return *owner_; }
 
-private:
     // While it starts, an end is only recorded: the parent is not resumed inside its own
     // suspension (R20).
     std::coroutine_handle<> ended() noexcept override {
         return starting_ ? std::noop_coroutine() : owner_->branch_ended(*this);
     }
+
+private:
     std::coroutine_handle<> gone() noexcept override { return owner_->branch_gone(*this); }
 
+    bool starting_ = false; // in the padding of the base
     branch_owner* owner_ = nullptr;
-    bool starting_ = false;
 };
 
 /// Receives an exception that has no other way out of the task whose strand this is: it goes to the
@@ -226,6 +228,13 @@ public:
         if (this->has_ended())
             this->destroy_root();
     }
+
+    /// Of a branch that has ended: destroys its frame. Whether it has a value, which take_settled() gives.
+    bool settle() noexcept {
+        this->destroy_ended_root();
+        return outcome_.has_value();
+    }
+    T take_settled() { return outcome_.take(); }
 
     /// Of a branch that is over: whether by an exception.
     bool has_failed() const noexcept { return outcome_.has_error(); }

@@ -69,7 +69,7 @@ public:
     /// Calls `f(branch)` in order until it returns true. Whether it did.
     template <class F>
     bool any(F f) {
-        return std::apply([&](auto&... b) { return (f(b) || ...); }, branches_);
+        return any(f, std::index_sequence_for<Branches...>());
     }
     /// Calls `f` for the one that `b` is.
     template <class F>
@@ -81,12 +81,19 @@ public:
             return found;
         });
     }
+    static constexpr std::size_t size() noexcept { return sizeof...(Branches); }
     template <std::size_t I>
     auto& get() noexcept {
         return std::get<I>(branches_);
     }
 
 private:
+    // Not by std::apply: what f refers to stays in registers if all of it is inlined.
+    template <class F, std::size_t... I>
+    [[gnu::always_inline]] bool any(F& f, std::index_sequence<I...>) {
+        return (f(std::get<I>(branches_)) || ...);
+    }
+
     std::tuple<Branches...> branches_;
 };
 
@@ -115,11 +122,20 @@ private:
     std::vector<Branch> branches_;
 };
 
+/// An operation that owns branches.
+template <class Derived>
+class owning_operation : public operation<Derived>, protected branch_owner {
+protected:
+    owning_operation() noexcept = default;
+    owning_operation(owning_operation&&) noexcept = default;
+    ~owning_operation() = default;
+};
+
 /// The branches of a composite, and how those that are not wanted any more go. `Leaf` is what the
-/// composite is to the branch that awaits it; what derives adds `branch_ended`, and destroys what
-/// stands in its `await_resume` (R15).
+/// composite is to the branch that awaits it, and to its branches; what derives adds `branch_ended`, and
+/// destroys what stands in its `await_resume` (R15).
 template <class Leaf, class Branches>
-class composite_leaf : public Leaf, protected branch_owner {
+class composite_leaf : public Leaf {
 public:
 protected:
     composite_leaf() = default;
@@ -226,7 +242,8 @@ private:
 };
 
 /// The base of a composite operation whose branches start in its `try_complete`.
-template <class Derived, class Branches, class Base = composite_leaf<operation<Derived>, Branches>>
+template <class Derived, class Branches,
+          class Base = composite_leaf<owning_operation<Derived>, Branches>>
 class composite_operation : public Base {
 public:
     explicit composite_operation(Branches&& b) noexcept : Base(std::move(b)) {}

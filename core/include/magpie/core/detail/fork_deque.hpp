@@ -22,7 +22,8 @@ public:
     /// @param thieves  false: there is nobody but the worker
     /// @throws std::bad_alloc
     explicit fork_deque(bool thieves = true, std::size_t capacity = first_capacity)
-        : thieves_(thieves), newest_(std::make_unique<ring>(capacity, nullptr)), ring_(newest_.get()) {}
+        : thieves_(thieves), newest_(std::make_unique<ring>(capacity)), mine_(newest_->view()),
+          ring_(newest_.get()) {}
     fork_deque(const fork_deque&) = delete;
     fork_deque& operator=(const fork_deque&) = delete;
 
@@ -31,33 +32,34 @@ public:
     /// Makes room for `n` more. False if there is no memory for them.
     bool reserve(std::size_t n) noexcept {
         const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
-        if (bottom + n - top_seen_ <= newest_->capacity()) [[likely]]
+        if (bottom + n - top_seen_ <= mine_.capacity()) [[likely]]
             return true;
         return reserve_slowly(bottom, n);
     }
 
-    /// Puts in what `next()` gives, `n` records for which there is room: the first is the newest then.
-    /// Returns whether there was nothing before.
-    template <class Next>
-    bool push(std::size_t n, Next next) noexcept {
+    /// Writes one of `n` records that push() will put in: number 0 is the newest then. There is room.
+    void write(fork_record& r, std::size_t number, std::size_t n) noexcept {
+        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);   // ours
+        mine_.at(bottom + n - 1 - number).store(&r, std::memory_order_relaxed); // published by bottom_
+    }
+    /// Puts in the `n` that were written. Returns whether there was nothing before.
+    bool push(std::size_t n) noexcept {
         const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
-        for (std::uint64_t i = bottom + n; i-- > bottom;)
-            newest_->place(i).store(next(), std::memory_order_relaxed); // published by bottom_
-        bottom_.store(bottom + n, std::memory_order_release);           // (P)
-        return bottom <= top_.load(std::memory_order_relaxed);          // a hint for the notification
+        bottom_.store(bottom + n, std::memory_order_release);                 // (P)
+        return bottom <= top_.load(std::memory_order_relaxed); // a hint for the notification
     }
 
     /// Takes `r` out if it is the newest. Returns whether it did: then nobody else has it.
     bool take_back(const fork_record& r) noexcept {
         const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1; // ours
         // Our own write. If the deque is empty this is an old one, which take() will not give.
-        return newest_->place(newest).load(std::memory_order_relaxed) == &r && take(newest);
+        return mine_.at(newest).load(std::memory_order_relaxed) == &r && take(newest);
     }
 
     /// The newest, or null.
     fork_record* pop() noexcept {
-        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1;      // ours
-        fork_record* const r = newest_->place(newest).load(std::memory_order_relaxed); // our own write
+        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1; // ours
+        fork_record* const r = mine_.at(newest).load(std::memory_order_relaxed);  // our own write
         return r != nullptr && take(newest) ? r : nullptr;
     }
 
@@ -72,7 +74,7 @@ public:
         // Acquire: the ring's records. It may be an old one: what stood at `top` then still does, and
         // if that was taken meanwhile the exchange below fails.
         fork_record* const r =
-            ring_.load(std::memory_order_acquire)->place(top).load(std::memory_order_relaxed);
+            ring_.load(std::memory_order_acquire)->view().at(top).load(std::memory_order_relaxed);
         return top_.compare_exchange_strong(top, top + 1, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)
                    ? r
@@ -92,21 +94,33 @@ public:
     std::uint64_t bottom_index() const noexcept { return bottom_.load(std::memory_order_relaxed); }
 
 private:
-    class ring {
+    /// Where the indices of a ring are.
+    class places {
     public:
-        ring(std::size_t capacity, std::unique_ptr<ring> older)
-            : mask_(capacity - 1), places_(std::make_unique<atomic<fork_record*>[]>(capacity)),
-              older_(std::move(older)) {
+        places(atomic<fork_record*>* first, std::size_t capacity) noexcept
+            : first_(first), mask_(capacity - 1) {
             MAGPIE_ASSERT((capacity & mask_) == 0);
         }
         std::size_t capacity() const noexcept { return mask_ + 1; }
-        atomic<fork_record*>& place(std::uint64_t i) noexcept { return places_[i & mask_]; }
+        atomic<fork_record*>& at(std::uint64_t i) const noexcept { return first_[i & mask_]; }
+
+    private:
+        atomic<fork_record*>* first_;
+        std::uint64_t mask_;
+    };
+
+    class ring {
+    public:
+        explicit ring(std::size_t capacity)
+            : memory_(std::make_unique<atomic<fork_record*>[]>(capacity)),
+              view_(memory_.get(), capacity) {}
+        const places& view() const noexcept { return view_; }
         /// Owns the one that it replaced: a thief may still read there.
         void succeed(std::unique_ptr<ring> older) noexcept { older_ = std::move(older); }
 
     private:
-        const std::uint64_t mask_;
-        std::unique_ptr<atomic<fork_record*>[]> places_;
+        std::unique_ptr<atomic<fork_record*>[]> memory_;
+        const places view_;
         std::unique_ptr<ring> older_;
     };
 
@@ -146,28 +160,30 @@ private:
     bool reserve_slowly(std::uint64_t bottom, std::size_t n) noexcept {
         // Acquire: a thief that has moved it has read its place before.
         top_seen_ = top_.load(std::memory_order_acquire);
-        std::size_t capacity = newest_->capacity();
+        std::size_t capacity = mine_.capacity();
         if (bottom + n - top_seen_ <= capacity)
             return true;
         while (bottom + n - top_seen_ > capacity)
             capacity *= 2;
         try {
-            auto larger = std::make_unique<ring>(capacity, nullptr);
+            auto larger = std::make_unique<ring>(capacity);
             for (std::uint64_t i = top_seen_; i < bottom; ++i) // relaxed: our own writes; see ring_
-                larger->place(i).store(newest_->place(i).load(std::memory_order_relaxed),
-                                       std::memory_order_relaxed);
+                larger->view().at(i).store(mine_.at(i).load(std::memory_order_relaxed),
+                                           std::memory_order_relaxed);
             larger->succeed(std::move(newest_));
             newest_ = std::move(larger);
         } catch (const std::bad_alloc&) {
             return false;
         }
+        mine_ = newest_->view();
         ring_.store(newest_.get(), std::memory_order_release); // pairs with steal(): what was copied
         return true;
     }
 
     const bool thieves_;
-    std::unique_ptr<ring> newest_; // the worker's own view of ring_
-    std::uint64_t top_seen_ = 1;   // the worker's: a top_ that was, so there is at least this much room
+    std::unique_ptr<ring> newest_;
+    places mine_;                // the worker's own view of ring_
+    std::uint64_t top_seen_ = 1; // the worker's: a top_ that was, so there is at least this much room
     atomic<std::uint64_t> bottom_{1}; // written by the worker
     atomic<ring*> ring_;
     alignas(64) atomic<std::uint64_t> top_{1}; // written by everybody

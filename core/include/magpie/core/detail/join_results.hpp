@@ -35,6 +35,17 @@ task_result<typename Branch::value_type> take_outcome(Branch& b) noexcept {
     }
 }
 
+/// The value of a coroutine branch that has one, and whose frame is gone.
+template <class Branch>
+composite_value_t<typename Branch::value_type> settled_value(Branch& b) {
+    if constexpr (std::is_void_v<typename Branch::value_type>) {
+        b.take_settled();
+        return {};
+    } else {
+        return b.take_settled();
+    }
+}
+
 template <class Branches>
 class join_results;
 
@@ -49,11 +60,23 @@ public:
     static values take(branch_tuple<Branches...>& all, const std::exception_ptr& first, Keep keep) {
         return take_each(all, first, keep, std::index_sequence_for<Branches...>());
     }
+    /// Whether values are taken without a chance to throw.
+    static constexpr bool nothrow =
+        (std::is_nothrow_move_constructible_v<composite_value_t<typename Branches::value_type>> && ...);
+    /// The values of coroutine branches that all have one, and whose frames are gone.
+    static values take_settled(branch_tuple<Branches...>& all) noexcept {
+        return take_all_settled(all, std::index_sequence_for<Branches...>());
+    }
     static outcomes take_outcomes(branch_tuple<Branches...>& all) {
         return outcomes_of(all, std::index_sequence_for<Branches...>());
     }
 
 private:
+    template <std::size_t... I>
+    static values take_all_settled(branch_tuple<Branches...>& all, std::index_sequence<I...>) noexcept {
+        return values(settled_value(all.template get<I>())...);
+    }
+
     template <class Keep, std::size_t... I>
     static values take_each(branch_tuple<Branches...>& all, const std::exception_ptr& first, Keep& keep,
                             std::index_sequence<I...>) {
@@ -116,6 +139,20 @@ public:
                     guarded([&] { taken.pop_back(); });
                 std::rethrow_exception(first);
             }
+            return taken;
+        }
+    }
+
+    static constexpr bool nothrow = std::is_void_v<value_type> ||
+                                    std::is_nothrow_move_constructible_v<composite_value_t<value_type>>;
+    static values take_settled(branch_list<Branch>& all) {
+        if constexpr (!std::is_void_v<value_type>) {
+            values taken;
+            taken.reserve(all.size());
+            all.any([&](Branch& b) {
+                taken.push_back(settled_value(b));
+                return false;
+            });
             return taken;
         }
     }

@@ -78,6 +78,56 @@ inline strand& leaf::owner() const noexcept { return where()->owner(); }
 
 inline bool leaf::is_alone() const noexcept { return where() == &where()->owner(); }
 
+inline void leaf::bind(detail::promise_base& at) noexcept {
+    set_place(at);
+    bound_ = true;
+    at.branch_->leaf_ = this; // an unwinding finds the innermost frame without a walk
+}
+
+inline std::coroutine_handle<> leaf::surface() noexcept {
+    MAGPIE_ASSERT(!steps_);
+    bound_ = false;
+    if (std::exchange(cancelled_, false))
+        return where()->surfaced_cancelled();
+    if (detail::promise_base* const p = at())
+        return p->handle();
+    branch& lone_branch = *where();
+    lone_branch.end_leaf();
+    return lone_branch.ended();
+}
+
+inline std::coroutine_handle<> branch::root_ended(detail::promise_base& root) noexcept {
+    if (phase_ == phase::unwinding) { // a destructor threw: destroy() sees to the frame
+        phase_ = phase::parked;
+        return std::noop_coroutine();
+    }
+    phase_ = phase::ended;
+    root_ = &root;
+    return ended();
+}
+
+// Only parameters are left: what their destructors throw comes out (R16).
+inline void branch::destroy_ended_root() noexcept {
+    if (detail::promise_base* const root = std::exchange(root_, nullptr)) {
+        try {
+            root->handle().destroy();
+        } catch (...) {
+            note(std::current_exception());
+        }
+    }
+}
+
+inline void branch::set_root(detail::promise_base& root) noexcept {
+    root.branch_ = this;
+    root_ = &root;
+}
+
+inline std::coroutine_handle<> branch::begin_root() noexcept {
+    MAGPIE_ASSERT(phase_ == phase::unstarted);
+    phase_ = phase::running;
+    return std::exchange(root_, nullptr)->handle();
+}
+
 } // namespace magpie
 
 namespace magpie::detail {
