@@ -62,6 +62,18 @@ public:
 
     std::function<void()> before_turn; ///< called in one step with taking the strand
 
+protected:
+    /// What is queued first, null if nothing is.
+    magpie::strand* try_take() {
+        magpie::strand* s = nullptr;
+        magpie_model::step("try to take", first_, [&] {
+            s = first_;
+            if (s != nullptr && (first_ = s->queue_next) == nullptr)
+                last_ = &first_;
+        });
+        return s;
+    }
+
 private:
     void schedule(magpie::strand& s, placement where) noexcept override {
         if (where == placement::yield)
