@@ -73,6 +73,12 @@ protected:
         });
         return s;
     }
+    /// Sleeps until something is queued, no task lives, or `condition()`.
+    template <class Condition>
+    void sleep_until(Condition condition) {
+        magpie_model::step_when([&] { return first_ != nullptr || is_over() || condition(); }, "sleep",
+                                this);
+    }
 
 private:
     void schedule(magpie::strand& s, placement where) noexcept override {
