@@ -14,6 +14,25 @@ char detached_mark;
 char in_set_mark;
 } // namespace
 
+task_origin::record& task_origin::make_full() {
+    if (full() == nullptr)
+        word_ = reinterpret_cast<std::uintptr_t>(new record{word_, {}, {}}) | has_record;
+    return *full();
+}
+
+std::uintptr_t task_origin::full_place() const noexcept {
+    const record* const r = full();
+    return r->name.empty() ? r->place : 0;
+}
+
+void task_origin::delete_full() noexcept { delete full(); }
+
+void task_origin::inherit() {
+    const task_context* const here = current_context();
+    if (here != nullptr && here->inherited != nullptr) [[unlikely]]
+        make_full().context.inherited = here->inherited;
+}
+
 void* cell::done() noexcept { return &done_mark; }
 void* cell::taken() noexcept { return &taken_mark; }
 void* cell::detached() noexcept { return &detached_mark; }
@@ -50,8 +69,10 @@ void cell::release(std::uint32_t references) noexcept {
 void cell::refuse() noexcept {
     thread_state& here = this_thread();
     strand* const outer = std::exchange(here.turn, this); // its last turn, on the spawner's thread
+    const branch* const outer_running = std::exchange(here.running, this);
     drop_main();
     here.turn = outer;
+    here.running = outer_running;
     end();
 }
 

@@ -38,6 +38,7 @@ private:
         cancel_answer cancel() noexcept override { return cancel_answer::coming; }
         std::coroutine_handle<> ended() noexcept override {
             fork_record& r = cell_.record_;
+            exchange_running(&r); // this one goes
             const bool has_result = cell_.has_result_;
             cell_.release(); // *this may be gone
             return r.ended_elsewhere(has_result);
@@ -54,6 +55,9 @@ private:
     // Where its tasks are counted, registered and reported it does not appear: it is part of its parent's,
     // which will abort it.
     bool may_sleep() noexcept override { return true; }
+    const task_context* context() const noexcept override { // as it was at the fork
+        return static_cast<const branch&>(record_).context();
+    }
     void finish() noexcept override {
         has_result_ = has_result_ || state() == phase::ended;
         destroy_root();

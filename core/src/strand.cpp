@@ -30,6 +30,10 @@ void wake(leaf& l) noexcept { l.owner().push(l); }
 
 // --- branch ---
 
+const branch* branch::exchange_running(const branch* b) noexcept {
+    return std::exchange(detail::this_thread().running, b);
+}
+
 cancel_answer branch::cancel() noexcept {
     MAGPIE_ASSERT(phase_ == phase::running);
     leaf& l = *leaf_;
@@ -53,6 +57,7 @@ std::coroutine_handle<> branch::surfaced_cancelled() noexcept {
 
 void branch::unwind() noexcept {
     MAGPIE_ASSERT(phase_ == phase::standing);
+    const inside here(*this);
     phase_ = phase::unwinding;
     leaf& l = *std::exchange(leaf_, nullptr);
     if (std::exception_ptr error = l.discard()) // what is below goes first
@@ -193,7 +198,9 @@ void strand::drop_main() noexcept {
     }
 }
 
-void strand::deliver(leaf& l) noexcept {
+void strand::deliver(leaf& l, detail::thread_state& here) noexcept {
+    branch& b = *l.where();
+    here.running = &b;
     l.deferred_ = false;
     if (l.steps_) {
         l.steps_ = false;
@@ -201,14 +208,14 @@ void strand::deliver(leaf& l) noexcept {
         return;
     }
     if (l.cancelled_) {
-        l.surface().resume();
+        l.go_on().resume();
         return;
     }
     if (std::exchange(l.retry_, false) && !l.retry())
         return;
-    if (!l.where()->unconstrained)
+    if (!b.unconstrained)
         take_budget();
-    l.surface().resume();
+    l.go_on().resume();
 }
 
 bool strand::try_idle() noexcept {
@@ -219,9 +226,10 @@ bool strand::try_idle() noexcept {
 }
 
 void strand::resume_ready() noexcept {
+    const inside here(*this);
     while (!over()) {
         if (tail_ != nullptr)
-            deliver(static_cast<leaf&>(take_first())); // nobody aborts a thread
+            deliver(static_cast<leaf&>(take_first()), detail::this_thread()); // nobody aborts a thread
         else if (try_idle())
             return;
         else
@@ -232,6 +240,7 @@ void strand::resume_ready() noexcept {
 void strand::run_turn() noexcept {
     detail::thread_state& here = detail::this_thread();
     strand* const outer = std::exchange(here.turn, this);
+    const branch* const outer_running = std::exchange(here.running, this);
     budget_ = executor_->budget();
 
     // What an earlier turn left behind ends here. Leaves deferred from now on are for the next one.
@@ -252,15 +261,18 @@ void strand::run_turn() noexcept {
                 static_cast<void>(take_first());
                 if (n == last)
                     last = nullptr;
-                if (abort)
+                if (abort) {
                     drop_main();
-                else
-                    deliver(*static_cast<leaf*>(n));
+                } else {
+                    deliver(*static_cast<leaf*>(n), here);
+                    here.running = this;
+                }
             } else if (!looked) {
                 take_new();
                 looked = true;
             } else {
                 here.turn = outer;
+                here.running = outer_running;
                 executor_->schedule(*this, executor::placement::yield);
                 return;
             }
@@ -273,13 +285,16 @@ void strand::run_turn() noexcept {
             continue;
         }
         here.turn = outer; // before the strand may run elsewhere
+        here.running = outer_running;
         if (try_idle())
             return;
         here.turn = this;
+        here.running = this;
         take_new();
     }
     finish();
     here.turn = outer;
+    here.running = outer_running;
 }
 
 } // namespace magpie

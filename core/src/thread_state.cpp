@@ -44,6 +44,13 @@ const cell* task_here() noexcept {
 
 } // namespace
 
+const task_context* current_context() noexcept {
+    const thread_state& here = this_thread();
+    if (here.result_of != nullptr)
+        return here.result_of->context();
+    return here.turn != nullptr ? here.running->context() : nullptr;
+}
+
 executor& current_executor(std::source_location where) {
     if (executor* const e = executor_here())
         return *e;

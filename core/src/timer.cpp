@@ -15,8 +15,7 @@ bool timer::try_complete() noexcept {
     if (single_ && relative_)
         return clock::duration(duration_) <= clock::duration(0);
     const clock::time_point now = timers->now();
-    if (std::exchange(relative_, false))
-        deadline_ = detail::add_saturated(now, clock::duration(duration_));
+    count_from(now);
     return deadline_ <= now;
 }
 

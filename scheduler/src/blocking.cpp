@@ -22,10 +22,12 @@ std::string describe_blocking(const cell& c) {
 
 blocking_turn::blocking_turn(cell& c) noexcept
     : outer_turn_(std::exchange(this_thread().turn, &c)),
+      outer_running_(std::exchange(this_thread().running, &c)),
       outer_may_block_(std::exchange(this_thread().may_block, &c)) {}
 
 blocking_turn::~blocking_turn() {
     this_thread().turn = outer_turn_;
+    this_thread().running = outer_running_;
     this_thread().may_block = outer_may_block_;
 }
 

@@ -38,6 +38,7 @@ REQUIRED = [
     *_ids("SCOPE", range(1, 8)),
     *_ids("SCOPE", (16, 17, 19, 27)),
     *_ids("SCOPE", (16, 17, 18, 19, 27)),
+    *_ids("SCOPE", (8, 11, 12, 13, 16, 17, 19, 23, 27)),
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),
@@ -55,6 +56,7 @@ REQUIRED = [
     *_ids("SYNC-NOTIFY", range(1, 18)),
     *_ids("SYNC-ONCE", range(1, 11)),
     *_ids("SCOPE", (21,)),
+    *_ids("TASK-LOCAL", range(1, 6)),
 ]
 
 _ID = re.compile(r"\b(?:[A-Z]+-)+\d\d\b")

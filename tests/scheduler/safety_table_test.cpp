@@ -100,6 +100,10 @@ std::vector<row> rows() {
         one<decltype(magpie::may_lose(declval<magpie::lossy_task<int>>()))>("`may_lose(x)`"),
         around("`timeout(d, x)`, `timeout_at(t, x)`",
                []<class X>(X x) { return magpie::timeout(duration(), std::move(x)); }),
+        around("`deadline(d, x)`, `deadline_at(t, x)`",
+               []<class X>(X x) { return magpie::deadline(duration(), std::move(x)); }),
+        around("`task_local::with(value, x)`",
+               []<class X>(X x) { return magpie::task_local<int>().with(1, std::move(x)); }),
         around("`cancellation_token::run_until_cancelled(x)`",
                []<class X>(X x) {
                    return magpie::cancellation_token().run_until_cancelled(std::move(x));

@@ -4,6 +4,7 @@
 
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/config.hpp>
+#include <magpie/core/deadline.hpp>
 #include <magpie/core/declared_task.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/executor.hpp>
@@ -28,6 +29,7 @@
 #include <magpie/core/supervise.hpp>
 #include <magpie/core/task.hpp>
 #include <magpie/core/task_cancelled.hpp>
+#include <magpie/core/task_local.hpp>
 #include <magpie/core/task_scope.hpp>
 #include <magpie/core/this_task.hpp>
 #include <magpie/core/timeout.hpp>

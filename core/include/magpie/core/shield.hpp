@@ -1,6 +1,8 @@
 #pragma once
 
+#include <magpie/core/detail/bound_branch.hpp>
 #include <magpie/core/detail/cleanup_operation.hpp>
+#include <magpie/core/detail/context.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/timer.hpp>
 
@@ -14,7 +16,8 @@ namespace magpie {
 /// A body that goes on when it is cancelled. @see shield
 template <class Body, class... Limit>
 class [[nodiscard("co_await it")]] shield_operation
-    : public detail::cleanup_operation<shield_operation<Body, Limit...>,
+    : private detail::dated_context,
+      public detail::cleanup_operation<shield_operation<Body, Limit...>,
                                        detail::branch_tuple<Body, Limit...>> {
     using branches = detail::branch_tuple<Body, Limit...>;
     using base = detail::cleanup_operation<shield_operation, branches>;
@@ -31,6 +34,7 @@ public:
         if (!this->begin())
             return true;
         no_timers_ = limited && this->owner().where_it_runs().timers() == nullptr;
+        body().bind(this->enter(detail::task_context::no_deadline)); // none would drop it
         return no_timers_ || body().start(*this->where(), *this);
     }
 
@@ -93,7 +97,7 @@ private:
 /// dropped; the code behind the `shield` does not run, and the frames around it are destroyed.
 ///
 /// It is for the end of something that has to be brought to one: a commit, a farewell to a peer. To
-/// do that on every way out of a block, see `with`. A `shield` that is awaited begins, whatever is
+/// do that on every way out of a block, see `with`. No `deadline` outside of it is seen inside. A `shield` that is awaited begins, whatever is
 /// left of the turn's budget; one that is never reached does nothing.
 ///
 /// @param limit how long cancelling waits for it at most, counted from the cancelling: then it is
@@ -115,15 +119,16 @@ private:
 /// @endcode
 template <class Awaitable>
 auto shield(Awaitable&& awaitable) {
-    using body = detail::branch_for<Awaitable>;
-    return shield_operation<body>(detail::make_branch(std::forward<Awaitable>(awaitable)));
+    using body = detail::bound_branch_for<Awaitable>;
+    return shield_operation<body>(detail::make_bound_branch(std::forward<Awaitable>(awaitable)));
 }
 template <class Rep, class Period, class Awaitable>
 auto shield(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
-    using body = detail::branch_for<Awaitable>;
+    using body = detail::bound_branch_for<Awaitable>;
     using timer_branch = detail::operation_branch<timer>;
-    return shield_operation<body, timer_branch>(detail::make_branch(std::forward<Awaitable>(awaitable)),
-                                                timer_branch(std::in_place, timer(limit)));
+    return shield_operation<body, timer_branch>(
+        detail::make_bound_branch(std::forward<Awaitable>(awaitable)),
+        timer_branch(std::in_place, timer(limit)));
 }
 
 } // namespace magpie

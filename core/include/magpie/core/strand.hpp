@@ -21,6 +21,8 @@ class strand;
 namespace detail {
 
 struct promise_base;
+struct task_context;
+struct thread_state;
 class leaf_access;
 
 /// What stands in a strand's word and in its ready list: a leaf, or the strand's abort node.
@@ -98,6 +100,8 @@ private:
     friend class detail::leaf_access;
     friend void wake(leaf& l) noexcept;
 
+    std::coroutine_handle<> go_on() noexcept;
+
     /// Who awaits; null in a branch without a frame.
     detail::promise_base* at() const noexcept {
         return (place_ & lone) == 0 ? reinterpret_cast<detail::promise_base*>(place_) : nullptr;
@@ -125,6 +129,9 @@ public:
     branch& operator=(const branch&) = delete;
 
     strand& owner() const noexcept { return *strand_; }
+
+    /// What is in force in it: task-locals, the nearest deadline. Null: nothing.
+    virtual const detail::task_context* context() const noexcept { return nullptr; }
 
 protected:
     enum class phase : unsigned char {
@@ -164,6 +171,21 @@ protected:
 
     /// Makes `root` the coroutine of this branch. It has not started.
     void set_root(detail::promise_base& root) noexcept;
+
+    /// Sets whose code the thread runs; gives whose it did.
+    static const branch* exchange_running(const branch* b) noexcept;
+
+    /// Code of the branch runs while it lives, not because it was resumed: it starts, or is destroyed.
+    class inside {
+    public:
+        explicit inside(const branch& b) noexcept : outer_(exchange_running(&b)) {}
+        inside(const inside&) = delete;
+        inside& operator=(const inside&) = delete;
+        ~inside() { exchange_running(outer_); }
+
+    private:
+        const branch* outer_;
+    };
 
     /// Runs the root until it first suspends.
     void start_root() noexcept { begin_root().resume(); }
@@ -209,6 +231,7 @@ private:
     friend class leaf;
     friend struct detail::promise_base;
     friend class detail::leaf_access;
+
 
     std::coroutine_handle<> root_ended(detail::promise_base& root) noexcept;
     std::coroutine_handle<> surfaced_cancelled() noexcept;
@@ -299,7 +322,7 @@ private:
     detail::ready_node& take_first() noexcept; // of the ready list, which is not empty
     void take_new() noexcept;
     bool try_idle() noexcept;
-    void deliver(leaf& l) noexcept;
+    void deliver(leaf& l, detail::thread_state& here) noexcept;
     bool over() const noexcept { return phase_ == phase::ended || phase_ == phase::gone; }
 
     // What a wake and a turn touch stands in one cache line, with the branch before it.

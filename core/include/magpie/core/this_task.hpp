@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -17,5 +18,11 @@ inline bool exists() noexcept { return id().has_value(); }
 
 /// Operations that the task may still complete before its turn is split; nothing outside of one.
 std::optional<std::uint32_t> budget() noexcept;
+
+/// When whatever awaits this code drops it at the latest: the nearest of the `deadline` scopes around
+/// it. Nothing without one, and outside of a task. A task that was spawned below a scope does not see
+/// its deadline, for it goes on behind it; who waits for its children in a structured way shows it to
+/// them. What cancelling does not touch, in a `shield` or a teardown, does not see one outside of it.
+std::optional<std::chrono::steady_clock::time_point> deadline() noexcept;
 
 } // namespace magpie::this_task

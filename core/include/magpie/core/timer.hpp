@@ -8,6 +8,9 @@
 
 namespace magpie {
 
+template <class Body>
+class deadline_operation;
+
 /// The time by which tasks wait: the steady clock, or what a paused clock says (`runtime::builder`,
 /// `pause_clock`). Its time points are the steady clock's.
 struct clock {
@@ -149,7 +152,16 @@ public:
     void await_resume();
 
 private:
+    template <class Body>
+    friend class deadline_operation;
+
     cancel_answer cancel() noexcept override;
+
+    /// Counts the duration from `now` on. Nothing for one that has a deadline.
+    void count_from(clock::time_point now) noexcept {
+        if (std::exchange(relative_, false))
+            deadline_ = detail::add_saturated(now, clock::duration(duration_));
+    }
 
     union {
         clock::time_point deadline_;

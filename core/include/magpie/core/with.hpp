@@ -1,6 +1,8 @@
 #pragma once
 
+#include <magpie/core/detail/bound_branch.hpp>
 #include <magpie/core/detail/cleanup_operation.hpp>
+#include <magpie/core/detail/context.hpp>
 #include <magpie/core/error.hpp>
 
 #include <coroutine>
@@ -13,12 +15,13 @@ namespace magpie {
 /// A body, and a teardown behind it on every way out. @see with
 template <class Resource, class Body, class Teardown>
 class [[nodiscard("co_await it")]] with_operation
-    : public detail::cleanup_operation<
+    : private detail::dated_context,
+      public detail::cleanup_operation<
           with_operation<Resource, Body, Teardown>,
           detail::branch_tuple<detail::task_branch<detail::called_type<Body, Resource>>,
-                               detail::task_branch<detail::called_type<Teardown, Resource>>>> {
+                               detail::bound_task_branch<detail::called_type<Teardown, Resource>>>> {
     using body_branch = detail::task_branch<detail::called_type<Body, Resource>>;
-    using teardown_branch = detail::task_branch<detail::called_type<Teardown, Resource>>;
+    using teardown_branch = detail::bound_task_branch<detail::called_type<Teardown, Resource>>;
     using branches = detail::branch_tuple<body_branch, teardown_branch>;
     using base = detail::cleanup_operation<with_operation, branches>;
 
@@ -64,6 +67,7 @@ private:
     bool tear_down() noexcept {
         body().leave();
         torn_down_ = true;
+        teardown().bind(this->enter(detail::task_context::no_deadline)); // none would drop it
         auto make = [this] { return detail::call_as_task(make_teardown_, resource_); };
         return teardown().start_made(*this->where(), *this, make);
     }

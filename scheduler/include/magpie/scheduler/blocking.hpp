@@ -28,6 +28,7 @@ public:
 
 private:
     strand* outer_turn_;
+    const branch* outer_running_;
     strand* outer_may_block_;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/detail/context.hpp>
 #include <magpie/core/detail/outcome.hpp>
 #include <magpie/core/detail/promise.hpp>
 #include <magpie/core/strand.hpp>
@@ -14,49 +15,66 @@
 
 namespace magpie::detail {
 
-/// Where a task was spawned, and its name if it has one: one word, for most have none.
+/// Where a task was spawned, its name and what it carries from its birth: one word, for most have
+/// only the first.
 class task_origin {
 public:
-    explicit task_origin(std::source_location where) noexcept
-        : word_(std::bit_cast<std::uintptr_t>(where)) {}
-    task_origin(std::source_location where, std::string name)
-        : word_(reinterpret_cast<std::uintptr_t>(new named{where, std::move(name)}) | 1U) {}
+    explicit task_origin(std::source_location where) : word_(std::bit_cast<std::uintptr_t>(where)) {
+        inherit();
+    }
+    task_origin(std::source_location where, std::string name) : task_origin(where) {
+        make_full().name = std::move(name);
+    }
     struct borrow {};
     /// The same as `other`, which lives longer.
-    task_origin(borrow, const task_origin& other) noexcept : word_(other.word_ | 2U) {}
+    task_origin(borrow, const task_origin& other) noexcept : word_(other.word_ | borrowed) {}
     task_origin(const task_origin&) = delete;
     task_origin& operator=(const task_origin&) = delete;
     ~task_origin() {
-        if ((word_ & 2U) == 0)
-            delete full();
+        if ((word_ & (has_record | borrowed)) == has_record) [[unlikely]]
+            delete_full();
     }
 
     std::source_location where() const noexcept {
-        const named* n = full();
-        return n != nullptr ? n->where : std::bit_cast<std::source_location>(pointer());
+        const record* const r = full();
+        return std::bit_cast<std::source_location>(r != nullptr ? r->place : pointer());
     }
-    /// The place as one word, 0 for a task with a name: its record may go with it.
-    std::uintptr_t place() const noexcept { return full() == nullptr ? pointer() : 0; }
+    /// The place as one word, 0 for a task with a name: reports find it in the registry.
+    std::uintptr_t place() const noexcept { return full() == nullptr ? pointer() : full_place(); }
 
     std::string_view name() const noexcept {
-        const named* n = full();
-        return n != nullptr ? std::string_view(n->name) : std::string_view();
+        const record* const r = full();
+        return r != nullptr ? std::string_view(r->name) : std::string_view();
     }
 
+    /// What the task carries where none of its branches says otherwise; null: nothing.
+    const task_context* context() const noexcept {
+        const record* const r = full();
+        return r != nullptr ? &r->context : nullptr;
+    }
+    void set_deadline(task_context::time_point deadline) { make_full().context.deadline = deadline; }
+
 private:
-    struct named {
-        std::source_location where;
+    struct record {
+        std::uintptr_t place;
         std::string name;
+        task_context context;
     };
     static_assert(sizeof(std::source_location) == sizeof(std::uintptr_t));
 
-    std::uintptr_t pointer() const noexcept { return word_ & ~std::uintptr_t{3}; }
-    named* full() const noexcept {
-        return (word_ & 1U) != 0 ? reinterpret_cast<named*>(pointer()) : nullptr;
-    }
+    static constexpr std::uintptr_t has_record = 1;
+    static constexpr std::uintptr_t borrowed = 2;
 
-    std::uintptr_t
-        word_; // a pointer, to a `named` if bit 0 is set, which belongs to another if bit 1 is
+    std::uintptr_t pointer() const noexcept { return word_ & ~(has_record | borrowed); }
+    record* full() const noexcept {
+        return (word_ & has_record) != 0 ? reinterpret_cast<record*>(pointer()) : nullptr;
+    }
+    std::uintptr_t full_place() const noexcept;
+    record& make_full();
+    void delete_full() noexcept;
+    void inherit();
+
+    std::uintptr_t word_; // a pointer, to a record or to the place, and the two bits
 };
 
 /// A spawned task: its strand, the word by which it is joined, and who it is. The result stands
@@ -79,6 +97,11 @@ public:
     std::source_location where() const noexcept { return origin_.where(); }
     std::string_view name() const noexcept { return origin_.name(); }
     std::uintptr_t origin_word() const noexcept { return origin_.place(); }
+
+    const task_context* context() const noexcept override { return origin_.context(); }
+
+    /// Lets the task see a deadline that somebody else enforces, who waits for it. Before it is adopted.
+    void set_deadline(task_context::time_point deadline) { origin_.set_deadline(deadline); }
 
     /// Asks for the task to be dropped. Any thread that holds a reference; idempotent.
     void abort() noexcept;
@@ -116,7 +139,7 @@ public:
     void set_enrolled(bool on) noexcept { enrolled_ = on; }
 
 protected:
-    explicit cell(executor& e, std::source_location where) noexcept : strand(e), origin_(where) {}
+    explicit cell(executor& e, std::source_location where) : strand(e), origin_(where) {}
     cell(executor& e, std::source_location where, std::string name)
         : strand(e), origin_(where, std::move(name)) {}
     /// A part of the task `whole`, which lives longer.

@@ -57,8 +57,15 @@ public:
 protected:
     ~owned_branch() = default;
 
+    /// What is in force around a branch is in force in it: nothing to do where its code runs.
+    struct inside {
+        explicit inside(const branch&) noexcept {}
+    };
+
     void attach(const branch& parent, branch_owner& owner) noexcept {
         place_below(parent);
+        if (context_ == nullptr && &parent != &parent.owner())
+            context_ = parent.context();
         owner_ = &owner;
         starting_ = true;
     }
@@ -75,8 +82,15 @@ protected:
 private:
     std::coroutine_handle<> gone() noexcept override { return owner_->branch_gone(*this); }
 
+    const task_context* context() const noexcept final {
+        return context_ != nullptr ? context_ : owner().context();
+    }
+
     bool starting_ = false; // in the padding of the base
     branch_owner* owner_ = nullptr;
+
+protected:
+    const task_context* context_ = nullptr; ///< null: the strand's
 };
 
 /// Receives an exception that has no other way out of the task whose strand this is: it goes to the
@@ -104,8 +118,8 @@ constexpr cancel_safety operation_safety() noexcept {
 }
 
 /// A branch that is an operation alone: no frame.
-template <class Operation>
-class operation_branch final : public owned_branch {
+template <class Operation, class Base = owned_branch>
+class operation_branch final : public Base {
 public:
     using value_type = decltype(std::declval<Operation&>().await_resume());
     static constexpr cancel_safety safety = operation_safety<Operation>();
@@ -114,33 +128,40 @@ public:
     explicit operation_branch(std::in_place_t, Source&& source)
         : operation_(std::forward<Source>(source)) {}
     operation_branch(operation_branch&& other) noexcept
-        : owned_branch(std::move(other)), operation_(std::move(other.operation_)) {}
+        : Base(std::move(other)), operation_(std::move(other.operation_)) {}
     ~operation_branch() { discard(); }
 
     /// Returns true if it ended at once.
     bool start(const branch& parent, branch_owner& owner) noexcept {
-        attach(parent, owner);
-        start_leaf();
+        const typename Base::inside here(*this);
+        this->attach(parent, owner);
+        this->start_leaf();
         const bool waits = operation_.start_in(*this);
-        started();
+        this->started();
         if (!waits)
-            end_leaf();
+            this->end_leaf();
         return !waits;
     }
 
+    Operation& operation() noexcept { return operation_; }
+
     /// The result of an operation that has ended.
-    value_type take() { return operation_.await_resume(); }
+    value_type take() {
+        const typename Base::inside here(*this);
+        return operation_.await_resume();
+    }
 
     /// Whether frames wait for `clear` or `discard`.
-    bool holds_frames() const noexcept { return is_composite<Operation> && is_standing(); }
+    bool holds_frames() const noexcept { return is_composite<Operation> && this->is_standing(); }
 
     /// Destroys the operation: one that was handed something gives it back.
     std::exception_ptr discard() noexcept {
+        const typename Base::inside here(*this);
         if constexpr (is_composite<Operation>) {
-            clear();
+            this->clear();
             // One that has ended may still hold frames, for its await_resume to destroy; not its
             // destructor (R15).
-            if (alive_ && has_ended())
+            if (alive_ && this->has_ended())
                 if (std::exception_ptr error = leaf_access::discard(operation_))
                     note(std::move(error));
         }
@@ -155,7 +176,7 @@ public:
 private:
     void note(std::exception_ptr error) noexcept override {
         if constexpr (is_composite<Operation>) // a plain operation has no frames that could throw
-            keep_first(owner(), noted_, std::move(error));
+            keep_first(this->owner(), noted_, std::move(error));
     }
 
     struct nothing {};
@@ -168,8 +189,8 @@ private:
 };
 
 /// A branch that is somebody else's operation, which may be awaited again.
-template <class Operation>
-class reference_branch final : public owned_branch {
+template <class Operation, class Base = owned_branch>
+class reference_branch final : public Base {
 public:
     using value_type = decltype(std::declval<Operation&>().await_resume());
     static constexpr cancel_safety safety = operation_safety<Operation>();
@@ -178,12 +199,12 @@ public:
     reference_branch(reference_branch&&) noexcept = default;
 
     bool start(const branch& parent, branch_owner& owner) noexcept {
-        attach(parent, owner);
-        start_leaf();
+        this->attach(parent, owner);
+        this->start_leaf();
         const bool waits = operation_->start_in(*this);
-        started();
+        this->started();
         if (!waits)
-            end_leaf();
+            this->end_leaf();
         return !waits;
     }
 
@@ -193,7 +214,7 @@ public:
 
     /// Leaves the operation as after an await: it may outlive this branch.
     std::exception_ptr discard() noexcept {
-        if (has_ended() && std::exchange(untaken_, false)) {
+        if (this->has_ended() && std::exchange(untaken_, false)) {
             try {
                 static_cast<void>(operation_->await_resume());
             } catch (...) { // a result that is dropped is dropped as an exception too (R19)
@@ -212,18 +233,20 @@ private:
 /// A branch that runs a coroutine, and has the place for its result.
 template <class T, class Base = owned_branch>
 class coroutine_branch : public Base {
-    using typename Base::phase;
+    using phase = branch::phase;
 
 public:
     using value_type = T;
 
     T take() {
+        const typename Base::inside here(*this);
         this->destroy_root();
         return outcome_.take();
     }
 
     /// Destroys the frames of a branch that is over. What came of it stays.
     void leave() noexcept {
+        const typename Base::inside here(*this);
         this->clear();
         if (this->has_ended())
             this->destroy_root();
@@ -249,6 +272,7 @@ public:
 
     /// Destroys the frames that stand and the result. Gives what a destructor threw (R16).
     std::exception_ptr discard() noexcept {
+        const typename Base::inside here(*this);
         this->clear();
         if (this->has_ended()) {
             try {
@@ -286,8 +310,8 @@ private:
 };
 
 /// A branch that runs a task.
-template <class T, cancel_safety Safety = task<T>::safety>
-class task_branch final : public coroutine_branch<T> {
+template <class T, cancel_safety Safety = task<T>::safety, class Base = owned_branch>
+class task_branch final : public coroutine_branch<T, Base> {
 public:
     static constexpr cancel_safety safety = Safety;
 
@@ -295,6 +319,7 @@ public:
     task_branch(task_branch&& other) noexcept = default;
 
     bool start(const branch& parent, branch_owner& owner) noexcept {
+        const typename Base::inside here(*this);
         this->attach(parent, owner);
         if (!task_) {
             this->fail(std::make_exception_ptr(
@@ -311,6 +336,7 @@ public:
     /// The same with the task that `make()` gives. What `make` throws is how the branch ends.
     template <class Make>
     bool start_made(const branch& parent, branch_owner& owner, Make make) noexcept {
+        const typename Base::inside here(*this);
         try {
             task_ = make();
         } catch (...) {
@@ -356,17 +382,17 @@ template <class Operation>
 inline constexpr bool reusable = requires { requires Operation::reusable; };
 
 /// The branch for an awaitable: operations alone, tasks as they are, all else in a coroutine.
-template <class A>
+template <class Base = owned_branch, class A>
 auto make_branch(A&& awaitable) {
     if constexpr (leaf_operation<A> && std::is_lvalue_reference_v<A>) {
         static_assert(reusable<std::remove_cvref_t<A>>,
                       "pass the operation as an rvalue: of lvalues, timers, join handles and pinned "
                       "tasks can be awaited again after they have lost");
-        return reference_branch<std::remove_reference_t<A>>(std::in_place, awaitable);
+        return reference_branch<std::remove_reference_t<A>, Base>(std::in_place, awaitable);
     } else if constexpr (leaf_operation<A>) {
-        return operation_branch<std::remove_cvref_t<A>>(std::in_place, std::move(awaitable));
+        return operation_branch<std::remove_cvref_t<A>, Base>(std::in_place, std::move(awaitable));
     } else if constexpr (gives_operation<A>) {
-        return operation_branch<decltype(std::forward<A>(awaitable).operation())>(
+        return operation_branch<decltype(std::forward<A>(awaitable).operation()), Base>(
             std::in_place, std::forward<A>(awaitable).operation());
     } else if constexpr (is_task<std::remove_cvref_t<A>>::value) {
         static_assert(!std::is_lvalue_reference_v<A>,
@@ -374,10 +400,12 @@ auto make_branch(A&& awaitable) {
                       "destroyed; one that is to outlive the wait for it is pinned, or spawned, and "
                       "what stands for it is passed: the pinned_task, or the join_handle");
         using given = std::remove_cvref_t<A>;
-        return task_branch<typename given::value_type, given::safety>(std::in_place,
-                                                                      std::move(awaitable));
+        return task_branch<typename given::value_type, given::safety, Base>(std::in_place,
+                                                                            std::move(awaitable));
     } else {
-        return task_branch<awaited_type<A>>(std::in_place, as_task<A>(std::forward<A>(awaitable)));
+        using value = awaited_type<A>;
+        return task_branch<value, task<value>::safety, Base>(std::in_place,
+                                                             as_task<A>(std::forward<A>(awaitable)));
     }
 }
 

@@ -3,6 +3,7 @@
 #include <magpie/core/detail/await_transform.hpp>
 #include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/detail/outcome.hpp>
+#include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/strand.hpp>
 
 #include <coroutine>
@@ -86,6 +87,11 @@ inline void leaf::bind(detail::promise_base& at) noexcept {
 
 inline std::coroutine_handle<> leaf::surface() noexcept {
     MAGPIE_ASSERT(!steps_);
+    detail::this_thread().running = where(); // its branch goes on, in place of one below
+    return go_on();
+}
+
+inline std::coroutine_handle<> leaf::go_on() noexcept {
     bound_ = false;
     if (std::exchange(cancelled_, false))
         return where()->surfaced_cancelled();

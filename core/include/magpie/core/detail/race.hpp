@@ -84,10 +84,10 @@ protected:
     race_operation(race_operation&&) = default;
     ~race_operation() = default;
 
-private:
     Body& body() noexcept { return this->branches_.template get<0>(); }
     operation_branch<Limit>& limit() noexcept { return this->branches_.template get<1>(); }
 
+private:
     /// Destroys the loser. Whether the body has won.
     bool settle() {
         this->check();

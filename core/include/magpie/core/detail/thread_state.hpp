@@ -3,6 +3,7 @@
 #include <cstdint>
 
 namespace magpie {
+class branch;
 class executor;
 class strand;
 
@@ -13,7 +14,9 @@ class fork_lane;
 
 /// What a thread knows about itself.
 struct thread_state {
-    strand* turn = nullptr;               ///< the strand whose turn this thread runs
+    strand* turn = nullptr; ///< the strand whose turn this thread runs
+    /// In a turn: the branch that runs, or one in which the same context is in force.
+    const branch* running = nullptr;
     strand* may_block = nullptr;          ///< the turn in which blocking harms nobody (block_in_place)
     magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
     const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
