@@ -2,6 +2,7 @@
 
 #include <magpie/core/as_result.hpp>
 #include <magpie/core/join.hpp>
+#include <magpie/core/scope.hpp>
 #include <magpie/core/shield.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/task_local.hpp>
@@ -272,6 +273,25 @@ TEST_SUITE("core.deadline") {
         auto f = [&]() -> task<> { co_await deadline(10ms, body()); };
         auto h = ex.spawn(f());
         ex.run_until_idle();
+        CHECK(log.text() == "10 10named");
+    }
+
+    TEST_CASE("the tasks of a scope see the deadline around it") {
+        test::manual_executor ex;
+        auto child = [](trace& t) -> task<> {
+            t.add(std::to_string(left()) + std::string(this_task::name()));
+            co_return;
+        };
+        trace log;
+        auto body = [&](magpie::task_scope& s) -> task<> {
+            s.spawn(child(log));
+            s.spawn("named", child(log));
+            co_return;
+        };
+        auto f = [&]() -> task<> { co_await deadline(10ms, magpie::scope(body)); };
+        auto h = ex.spawn(f());
+        ex.run_until_idle();
+        CHECK(h.is_finished());
         CHECK(log.text() == "10 10named");
     }
 

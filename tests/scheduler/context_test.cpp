@@ -71,9 +71,41 @@ task<bool> has_children(int n, int p) {
 
 task<bool> binds(int n) { co_return co_await number.with(n, passed_on.with(-n, has_children(n, -n))); }
 
+task<bool> sees_all(int n, int p) {
+    const bool before = magpie::this_task::deadline().has_value();
+    const bool right = co_await keeps_both(n, p);
+    co_return before && right && magpie::this_task::deadline().has_value();
+}
+
+task<bool> forks(int n) {
+    std::vector<task<bool>> children;
+    for (int i = 0; i < 8; ++i)
+        children.push_back(sees_all(n, -n));
+    bool right = true;
+    for (const bool one : co_await magpie::fork_join(std::move(children)))
+        right = right && one;
+    co_return right;
+}
+
 } // namespace
 
 TEST_SUITE("scheduler.context") {
+    TEST_CASE("forked children see what was in force at the fork, wherever they run") {
+        test::on_each_layout([](magpie::runtime_builder b) {
+            const runtime rt = b.build();
+            auto all = []() -> task<bool> {
+                bool right = true;
+                for (int n = 1; n < 20; ++n) {
+                    const auto in_time = co_await magpie::deadline(
+                        1h, number.with(n, passed_on.with(-n, forks(n))));
+                    right = right && in_time == true;
+                }
+                co_return right;
+            };
+            CHECK(rt.block_on(all()));
+        });
+    }
+
     TEST_CASE("what a task carries goes with it from worker to worker") {
         test::on_each_layout([](magpie::runtime_builder b) {
             const runtime rt = b.build();

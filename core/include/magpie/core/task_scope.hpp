@@ -67,6 +67,14 @@ protected:
             throw;
         }
         child_handle<T> handle(*c);
+        if (deadline() != task_context::no_deadline) [[unlikely]] {
+            try {
+                c->set_deadline(deadline());
+            } catch (...) {
+                c->refuse();
+                throw;
+            }
+        }
         if (enter(*c, reserved))
             where_children_run().adopt(*c);
         else

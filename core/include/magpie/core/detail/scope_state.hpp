@@ -2,6 +2,7 @@
 
 #include <magpie/core/detail/cell.hpp>
 #include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/context.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/core/scope_error.hpp>
@@ -43,6 +44,7 @@ public:
 
     scope_rule rule() const noexcept { return rule_; }
     executor& where_children_run() const noexcept { return *executor_; }
+    task_context::time_point deadline() const noexcept { return deadline_; } ///< the children's, too
 
     // --- from any thread, as long as the scope is not left ---
 
@@ -70,7 +72,10 @@ public:
 
     // --- on the strand of the task that awaits the scope ---
 
-    void begin(executor& e) noexcept { executor_ = &e; }
+    void begin(executor& e) noexcept {
+        executor_ = &e;
+        deadline_ = current_deadline();
+    }
 
     /// Wakes `l` when a child says that the body has to stop; false: one has. `l` is bound.
     bool wait_for_stop(leaf& l) noexcept;
@@ -127,6 +132,7 @@ private:
 
     const std::size_t limit_;
     executor* executor_ = nullptr;
+    task_context::time_point deadline_ = task_context::no_deadline;
     const scope_rule rule_;
 };
 
