@@ -81,7 +81,7 @@ task<> serve(int r, std::uint32_t seed) {
 
 TEST_SUITE("stress.task_local") {
     TEST_CASE("trees of tasks share what they inherit, until the last has ended") {
-        constexpr int rounds = test::scaled(100);
+        constexpr int rounds = test::scaled(1'000);
         const std::uint32_t seed = std::random_device{}();
         INFO("seed ", seed);
         std::minstd_rand random(seed);
