@@ -2,27 +2,20 @@
 
 #include <magpie/core/scope.hpp>
 
+#include <magpie/core/yield.hpp>
 #include <magpie/scheduler.hpp>
 #include <magpie/sync/event.hpp>
 
 #include <test/layouts.hpp>
-#include <test/run.hpp>
-#include <test/trace.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <optional>
 #include <stdexcept>
-#include <string>
-#include <utility>
 #include <vector>
 
-using namespace std::chrono_literals;
 using magpie::scope;
 using magpie::task;
 using magpie::task_scope;
@@ -35,6 +28,17 @@ task<> never() {
     event e;
     co_await e.wait();
 }
+
+/// Counts itself in and out.
+class counted_in {
+public:
+    explicit counted_in(std::atomic<int>& n) noexcept : n_(n) { ++n_; }
+    counted_in(const counted_in&) = delete;
+    ~counted_in() { --n_; }
+
+private:
+    std::atomic<int>& n_;
+};
 
 task<std::uint64_t> sum_of(const std::vector<int>& numbers, std::size_t from, std::size_t to) {
     if (to - from <= 64) {
@@ -67,62 +71,66 @@ TEST_SUITE("scheduler.scope") {
         });
     }
 
-    TEST_CASE("SCOPE-02 a failure on any worker drops the others") {
+    TEST_CASE(
+        "SCOPE-02 a failure on any worker drops the others, and they are gone when it is rethrown") {
         on_each_layout([](auto builder) {
-            std::atomic<int> dropped{0};
+            std::atomic<int> begun{0};
+            std::atomic<int> running{0};
             const magpie::runtime rt = builder.build();
-            auto main = [](std::atomic<int>& n) -> task<> {
-                class at_end {
-                public:
-                    explicit at_end(std::atomic<int>& count) : count_(count) {}
-                    at_end(const at_end&) = delete;
-                    ~at_end() { ++count_; }
-
-                private:
-                    std::atomic<int>& count_;
-                };
-                auto waits = [&n]() -> task<> {
-                    const at_end local(n);
+            auto main = [](std::atomic<int>& all, std::atomic<int>& now) -> task<> {
+                auto waits = [&]() -> task<> {
+                    ++all;
+                    const counted_in local(now);
                     co_await never();
+                };
+                auto fails = []() -> task<> {
+                    throw std::runtime_error("failed");
+                    co_return;
                 };
                 auto body = [&](task_scope& s) -> task<> {
                     for (int i = 0; i < 100; ++i)
                         s.spawn(waits());
-                    while (s.size() < 100)
+                    while (all < 100)
                         co_await magpie::yield_now();
-                    for (int i = 0; i < 10; ++i)
-                        co_await magpie::yield_now();
-                    s.spawn([]() -> task<> {
-                        throw std::runtime_error("failed");
-                        co_return;
-                    });
+                    s.spawn(fails());
                     co_await never();
                 };
                 CHECK_THROWS_AS(co_await scope(body), std::runtime_error);
-                CHECK(n <= 100); // those that had begun
+                CHECK(now == 0);
             };
-            rt.block_on(main(dropped));
+            rt.block_on(main(begun, running));
+            CHECK(begun == 100);
         });
     }
 
-    TEST_CASE("SCOPE-04 at a shutdown scopes are dropped, and their tasks with them") {
+    TEST_CASE(
+        "SCOPE-04 at a shutdown scopes are dropped, their tasks before the frame that they refer to") {
         on_each_layout([](auto builder) {
-            std::atomic<int> ended{0};
+            std::atomic<int> parents{0};
+            std::atomic<int> too_early{0};
+            std::atomic<int> begun{0};
             {
                 const magpie::runtime rt = builder.build();
-                auto main = [](std::atomic<int>& n) -> task<> {
-                    class checks {
+                auto main = [](std::atomic<int>& alive, std::atomic<int>& bad,
+                               std::atomic<int>& all) -> task<> {
+                    const counted_in local(alive);
+                    class checked {
                     public:
-                        checks(std::atomic<int>& count, int& tasks) : count_(count), tasks_(tasks) {}
-                        checks(const checks&) = delete;
-                        ~checks() { ++count_; }
-                        std::atomic<int>& count_;
-                        int& tasks_;
+                        explicit checked(std::atomic<int>& wrong) noexcept : wrong_(wrong) {}
+                        checked(const checked&) = delete;
+                        ~checked() {
+                            if (users != 0)
+                                ++wrong_;
+                        }
+                        std::atomic<int> users{0};
+
+                    private:
+                        std::atomic<int>& wrong_;
                     };
-                    int local = 0;
-                    const checks at_end(n, local);
-                    auto child = [&local]() -> task<> {
-                        static_cast<void>(local);
+                    checked shared(bad);
+                    auto child = [&]() -> task<> {
+                        const counted_in here(shared.users);
+                        ++all;
                         co_await never();
                     };
                     auto body = [&](task_scope& s) -> task<> {
@@ -133,14 +141,15 @@ TEST_SUITE("scheduler.scope") {
                     co_await scope(body);
                 };
                 for (int i = 0; i < 10; ++i)
-                    rt.spawn(main(ended)).detach();
-                auto yields = []() -> task<> {
-                    for (int i = 0; i < 10; ++i)
+                    rt.spawn(main(parents, too_early, begun)).detach();
+                auto until_begun = [](std::atomic<int>& all) -> task<> {
+                    while (all < 200)
                         co_await magpie::yield_now();
                 };
-                rt.block_on(yields());
+                rt.block_on(until_begun(begun));
             }
-            CHECK(ended <= 10);
+            CHECK(parents == 0);
+            CHECK(too_early == 0);
         });
     }
 
