@@ -128,7 +128,7 @@ scenario send("channels.send", {.preemptions = 2, .full = 3}, [] {
     check(ended == 1, "the last sender that goes ends the receiver");
 });
 mistake counts_in_two(send, "a handle lets go by a load and a store",
-                      {">::release", "modify", how::in_two});
+                      {"channel_core::let_go", "modify", how::in_two});
 
 scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
     int got = 0;
@@ -159,7 +159,7 @@ scenario close("channels.close", {.preemptions = 2, .full = 3}, [] {
     check(got + refused == 3 && lost == 0, "each value is received or refused");
 });
 mistake closed_counts(close, "a handle lets go by a load and a store",
-                      {">::release", "modify", how::in_two});
+                      {"channel_core::let_go", "modify", how::in_two});
 
 scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
     int lost = 0;
@@ -184,7 +184,7 @@ scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
     check(lost + refused == 3, "each value is destroyed with the receiver or refused");
 });
 mistake dropped_counts(drop, "a handle lets go by a load and a store",
-                       {">::release", "modify", how::in_two});
+                       {"channel_core::let_go", "modify", how::in_two});
 
 magpie::task<> receive_one(mpsc::receiver<message>& rx, int& got) {
     std::optional<message> m = co_await rx.recv();
