@@ -141,10 +141,10 @@ std::stop_token cancellation_node::stop_token() {
             if (cancelled_.load(std::memory_order_relaxed))
                 break;
             if (has_relay_)
-                return static_cast<stop_relay&>(waiters_.front_node()).source.get_token();
+                return static_cast<stop_relay&>(waiters_.front_other()).source.get_token();
             if (made != nullptr) {
                 has_relay_ = true;
-                waiters_.push_front(*made);
+                waiters_.push_front_other(*made);
                 return made.release()->source.get_token();
             }
         }
@@ -162,8 +162,8 @@ std::stop_token cancellation_node::stop_token() {
 stop_relay* cancellation_node::take_relay() noexcept {
     if (!std::exchange(has_relay_, false))
         return nullptr;
-    auto& relay = static_cast<stop_relay&>(waiters_.front_node());
-    waiters_.remove(relay);
+    auto& relay = static_cast<stop_relay&>(waiters_.front_other());
+    waiters_.remove_other(relay);
     return &relay;
 }
 

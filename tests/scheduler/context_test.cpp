@@ -74,7 +74,7 @@ task<bool> binds(int n) { co_return co_await number.with(n, passed_on.with(-n, h
 task<bool> sees_all(int n, int p) {
     const bool before = magpie::this_task::deadline().has_value();
     const bool right = co_await keeps_both(n, p);
-    co_return before && right && magpie::this_task::deadline().has_value();
+    co_return before&& right&& magpie::this_task::deadline().has_value();
 }
 
 task<bool> forks(int n) {

@@ -232,7 +232,6 @@ private:
     friend struct detail::promise_base;
     friend class detail::leaf_access;
 
-
     std::coroutine_handle<> root_ended(detail::promise_base& root) noexcept;
     std::coroutine_handle<> surfaced_cancelled() noexcept;
     void destroy(detail::promise_base& frame) noexcept;

@@ -403,7 +403,7 @@ private:
     bool refused_ = false;
     bool waits_ = false; // said so to the receiver
     bool holds_ = false; // a reference, since the first wait
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 /// @see sender::closed
@@ -436,7 +436,7 @@ private:
 
     detail::broadcast_state<T>* state_;
     bool holds_ = false; // a reference, since the first wait
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 } // namespace magpie::sync::broadcast

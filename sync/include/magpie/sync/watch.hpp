@@ -316,7 +316,7 @@ private:
     detail::watch_state<T>* shared_;
     std::uint64_t from_ = 0; // what the receiver had seen when this began
     bool holds_ = false;     // a reference, since the first wait
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 /// @see receiver::wait_for
@@ -378,7 +378,7 @@ private:
     std::optional<ref<T>> found_;
     std::exception_ptr error_;
     bool holds_ = false; // a reference, since the first wait
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 /// @see sender::closed
@@ -411,7 +411,7 @@ private:
 
     detail::watch_state<T>* shared_;
     bool holds_ = false; // a reference, since the first wait
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 } // namespace magpie::sync::watch

@@ -4,8 +4,8 @@
 #include <magpie/core/error.hpp>
 #include <magpie/sync/detail/channel_memory.hpp>
 #include <magpie/sync/detail/channel_state.hpp>
-#include <magpie/sync/detail/leaf_list.hpp>
 #include <magpie/sync/detail/snapshot.hpp>
+#include <magpie/sync/detail/wait_list.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -52,9 +52,9 @@ public:
     using value = snapshot<T>;
     using finding = broadcast_finding;
 
-    class room_wait : public leaf_node {
+    class room_wait : public wait_place {
     public:
-        using leaf_node::leaf_node;
+        using wait_place::wait_place;
 
         bool granted = false; // written under the lock until it is woken
     };
@@ -82,7 +82,7 @@ public:
     }
     void drop_sender() noexcept {
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             if (--senders_ == 0)
                 woken.take_all(receivers_waiting_);
@@ -119,7 +119,7 @@ public:
         // Step by step: what only this receiver had still to read is destroyed without the lock.
         for (bool left = true; left;) {
             std::optional<value> dead;
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             if (is_behind(at)) {
                 if (policy_ == slow_receiver::disconnected)
@@ -163,7 +163,7 @@ public:
         if constexpr (snapshot_is_copy<T>) {
             bool dropped = false;
             {
-                wake_list woken;
+                place_wake_list woken;
                 const guard g(lock_);
                 const put_status status = take_room(granted);
                 if (status != put_status::sent)
@@ -189,7 +189,7 @@ public:
             }
             bool dropped = false;
             {
-                wake_list woken;
+                place_wake_list woken;
                 const guard g(lock_);
                 if (next)
                     dropped = push(next, woken); // `next` is what was overwritten now
@@ -214,7 +214,7 @@ public:
     }
     bool leave(room_wait& w) noexcept { return leave(senders_waiting_, w); }
     void give_room_back() noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         give_room(woken);
     }
@@ -240,7 +240,7 @@ public:
     [[gnu::noinline]] finding take_slowly(broadcast_place& at, std::optional<value>& out,
                                           std::uint64_t& missed) noexcept {
         std::optional<value> dead;
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         const finding found = look_at(at);
         if (found == finding::value) {
@@ -257,7 +257,7 @@ public:
         const guard g(lock_);
         return look_at(at);
     }
-    bool wait_for_value(leaf_node& n, const broadcast_place& at) noexcept {
+    bool wait_for_value(wait_place& n, const broadcast_place& at) noexcept {
         const guard g(lock_);
         if (look_at(at) != finding::nothing)
             return false;
@@ -265,11 +265,11 @@ public:
         retain();
         return true;
     }
-    bool leave_value(leaf_node& n) noexcept { return leave(receivers_waiting_, n); }
+    bool leave_value(wait_place& n) noexcept { return leave(receivers_waiting_, n); }
 
     // --- to ask ---
 
-    bool wait_for_close(leaf_node& n) noexcept {
+    bool wait_for_close(wait_place& n) noexcept {
         const guard g(lock_);
         if (receivers_ == 0)
             return false;
@@ -277,7 +277,7 @@ public:
         retain();
         return true;
     }
-    bool leave_close(leaf_node& n) noexcept { return leave(closers_waiting_, n); }
+    bool leave_close(wait_place& n) noexcept { return leave(closers_waiting_, n); }
 
     std::size_t capacity() const noexcept { return capacity_; }
     std::size_t unread() noexcept {
@@ -302,7 +302,7 @@ public:
     }
 
 private:
-    // A wake_list that is declared before its guard wakes when the lock is released, and what is to be destroyed
+    // A place_wake_list that is declared before its guard wakes when the lock is released, and what is to be destroyed
     // before that goes after it.
     using guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
 
@@ -311,9 +311,9 @@ private:
         std::uint32_t remaining = 0;
     };
 
-    bool leave(leaf_list& list, leaf_node& n) noexcept {
+    bool leave(place_list& list, wait_place& n) noexcept {
         const guard g(lock_);
-        if (!n.linked())
+        if (!n.is_listed())
             return false;
         list.remove(n);
         return true;
@@ -338,7 +338,7 @@ private:
         return index + 1 == capacity_ ? 0 : index + 1;
     }
 
-    void count_read(broadcast_place& at, std::optional<value>& dead, wake_list& woken) noexcept {
+    void count_read(broadcast_place& at, std::optional<value>& dead, place_wake_list& woken) noexcept {
         entry& e = ring_[at.index];
         ++at.next;
         at.index = after(at.index);
@@ -369,15 +369,15 @@ private:
         ++reserved_;
         return put_status::sent;
     }
-    void give_room(wake_list& woken) noexcept {
+    void give_room(place_wake_list& woken) noexcept {
         if (policy_ != slow_receiver::delays)
             return;
         --reserved_;
         grant(woken);
     }
-    void grant(wake_list& woken) noexcept {
+    void grant(place_wake_list& woken) noexcept {
         while (!senders_waiting_.empty() && has_room()) {
-            auto& w = static_cast<room_wait&>(senders_waiting_.first());
+            auto& w = static_cast<room_wait&>(*senders_waiting_.front());
             ++reserved_;
             w.granted = true;
             woken.take(senders_waiting_, w);
@@ -386,7 +386,7 @@ private:
 
     /// Puts `next` into the ring; gives what it takes the place of. Returns whether there may be values that nobody
     /// will read.
-    bool push(std::optional<value>& next, wake_list& woken) noexcept {
+    bool push(std::optional<value>& next, place_wake_list& woken) noexcept {
         if (policy_ == slow_receiver::delays)
             --reserved_;
         entry& e = ring_[tail_index_];
@@ -435,9 +435,9 @@ private:
     std::size_t tail_index_ = 0;
     std::size_t oldest_index_ = 0;
     std::size_t reserved_ = 0;
-    leaf_list receivers_waiting_;
-    leaf_list senders_waiting_;
-    leaf_list closers_waiting_;
+    place_list receivers_waiting_;
+    place_list senders_waiting_;
+    place_list closers_waiting_;
     const std::size_t capacity_;
     const slow_receiver policy_;
 };

@@ -3,7 +3,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/error.hpp>
-#include <magpie/sync/detail/leaf_list.hpp>
+#include <magpie/sync/detail/wait_list.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -53,9 +53,9 @@ enum class put_status : unsigned char { sent, closed, full, failed };
 class channel_core {
 public:
     /// A send or a reservation that waits for permits.
-    class permit_wait : public leaf_node {
+    class permit_wait : public wait_place {
     public:
-        explicit permit_wait(leaf& l, std::size_t n) noexcept : leaf_node(l), wanted(n) {}
+        explicit permit_wait(leaf& l, std::size_t n) noexcept : wait_place(l), wanted(n) {}
 
         const std::size_t wanted;
         bool granted = false; // written under the lock until it is woken
@@ -96,7 +96,7 @@ public:
     }
 
     void close() noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         close(woken);
     }
@@ -118,9 +118,9 @@ public:
     }
     /// Takes a wait back. False if its wake is coming.
     bool leave(permit_wait& w) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
-        if (!w.linked())
+        if (!w.is_listed())
             return false;
         senders_waiting_.remove(w);
         grant(woken); // those behind may want less
@@ -128,13 +128,13 @@ public:
         return true;
     }
     void give_permits(std::size_t n) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         give_permits(n, woken);
     }
 
     /// Enters a wait for the end of the receivers. False if they have closed.
-    bool wait_for_close(leaf_node& w) noexcept {
+    bool wait_for_close(wait_place& w) noexcept {
         const guard g(lock_);
         if (!is_open_)
             return false;
@@ -142,9 +142,9 @@ public:
         retain();
         return true;
     }
-    bool leave_close(leaf_node& w) noexcept {
+    bool leave_close(wait_place& w) noexcept {
         const guard g(lock_);
-        if (!w.linked())
+        if (!w.is_listed())
             return false;
         closers_waiting_.remove(w);
         return true;
@@ -181,7 +181,7 @@ public:
     }
 
 protected:
-    // A wake_list that is declared before its guard wakes when the lock is released.
+    // A place_wake_list that is declared before its guard wakes when the lock is released.
     using guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
 
     explicit channel_core(const channel_shape& s) noexcept
@@ -210,7 +210,7 @@ protected:
         return put_status::sent;
     }
 
-    put_status may_put(bool granted, wake_list& woken) noexcept {
+    put_status may_put(bool granted, place_wake_list& woken) noexcept {
         if (granted) {
             if (receivers_ == 0) {
                 give_permits(1, woken);
@@ -232,15 +232,15 @@ protected:
         --free_;
         ++reserved_;
     }
-    void give_permits(std::size_t n, wake_list& woken) noexcept {
+    void give_permits(std::size_t n, place_wake_list& woken) noexcept {
         reserved_ -= n;
         free_ += static_cast<std::ptrdiff_t>(n);
         grant(woken);
         end_if_over(woken);
     }
-    void grant(wake_list& woken) noexcept {
+    void grant(place_wake_list& woken) noexcept {
         while (!senders_waiting_.empty()) {
-            auto& w = static_cast<permit_wait&>(senders_waiting_.first());
+            auto& w = static_cast<permit_wait&>(*senders_waiting_.front());
             if (std::cmp_less(free_, w.wanted))
                 break;
             free_ -= static_cast<std::ptrdiff_t>(w.wanted);
@@ -250,12 +250,12 @@ protected:
         }
     }
 
-    void end_if_over(wake_list& woken) noexcept {
+    void end_if_over(place_wake_list& woken) noexcept {
         if (!receivers_waiting_.empty() && is_over())
             woken.take_all(receivers_waiting_);
     }
 
-    void close(wake_list& woken) noexcept {
+    void close(place_wake_list& woken) noexcept {
         is_open_ = false;
         woken.take_all(senders_waiting_);
         woken.take_all(closers_waiting_);
@@ -268,9 +268,9 @@ protected:
     std::ptrdiff_t free_;
     std::size_t reserved_ = 0;
     std::size_t length_ = 0; // values that are ready, or behind one that is not, and not claimed
-    leaf_list receivers_waiting_;
-    leaf_list senders_waiting_;
-    leaf_list closers_waiting_;
+    place_list receivers_waiting_;
+    place_list senders_waiting_;
+    place_list closers_waiting_;
     std::uint32_t senders_ = 1;
     std::uint32_t weak_ = 0;
     std::uint32_t receivers_ = 1;

@@ -275,7 +275,7 @@ private:
 
     detail::channel_state<T>* channel_;
     bool holds_ = false;
-    detail::leaf_node wait_;
+    detail::wait_place wait_;
 };
 
 } // namespace magpie::sync

@@ -2,8 +2,8 @@
 
 #include <magpie/sync/detail/channel_core.hpp>
 #include <magpie/sync/detail/channel_memory.hpp>
-#include <magpie/sync/detail/leaf_list.hpp>
 #include <magpie/sync/detail/message_queue.hpp>
+#include <magpie/sync/detail/wait_list.hpp>
 
 #include <exception>
 #include <memory>
@@ -29,9 +29,9 @@ public:
     using channel_core::leave;
 
     /// A receive that waits.
-    class value_wait : public leaf_node {
+    class value_wait : public wait_place {
     public:
-        using leaf_node::leaf_node;
+        using wait_place::wait_place;
 
         slot claimed; // written under the lock until it is woken
     };
@@ -50,7 +50,7 @@ public:
 
     void drop_sender() noexcept {
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             --senders_;
             end_if_over(woken);
@@ -67,7 +67,7 @@ public:
     void drop_receiver() noexcept(std::is_nothrow_destructible_v<T>) {
         bool last = false;
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             last = --receivers_ == 0;
             if (last)
@@ -108,7 +108,7 @@ public:
             slot s;
             put_status status = put_status::sent;
             {
-                wake_list woken;
+                place_wake_list woken;
                 const guard g(lock_);
                 status = may_put(granted, woken);
                 queue& q = queue_of(level);
@@ -152,7 +152,7 @@ public:
 
     /// Whether a receive is over: with a value claimed, or without one because none will come.
     bool try_claim(slot& claimed) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         claimed = claim(woken);
         return claimed || is_over();
@@ -186,7 +186,7 @@ public:
         block* dead = nullptr;
         bool over = false;
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             const slot s = claim(woken);
             if (s) {
@@ -204,7 +204,7 @@ public:
     /// What a wait for a value finds.
     enum class entry : unsigned char { waits, ready, refused };
     entry claim_or_wait(value_wait& w) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         w.claimed = claim(woken);
         if (w.claimed || is_over())
@@ -221,7 +221,7 @@ public:
     }
     bool leave(value_wait& w) noexcept {
         const guard g(lock_);
-        if (!w.linked())
+        if (!w.is_listed())
             return false;
         receivers_waiting_.remove(w);
         if (capacity_ == 0)
@@ -240,7 +240,7 @@ public:
     void give_back(slot s) noexcept {
         bool unwanted = false;
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             queue_of(s.of().level).give_back(s);
             ++length_;
@@ -299,7 +299,7 @@ private:
         bool unwanted = false;
         block* dead = nullptr;
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             queue& q = queue_of(s.of().level);
             if (error == nullptr) {
@@ -346,7 +346,7 @@ private:
 
     // Under the lock:
 
-    void make_ready(slot s, queue& q, wake_list& woken) noexcept {
+    void make_ready(slot s, queue& q, place_wake_list& woken) noexcept {
         q.make_ready(s);
         --reserved_;
         if (capacity_ == 0)
@@ -355,7 +355,7 @@ private:
         hand_over(woken);
     }
 
-    slot claim(wake_list& woken) noexcept {
+    slot claim(place_wake_list& woken) noexcept {
         slot s;
         for (unsigned level = levels_ - 1; level > 0 && !s; --level)
             s = urgent_[level - 1].claim();
@@ -371,12 +371,12 @@ private:
         return s;
     }
 
-    void hand_over(wake_list& woken) noexcept {
+    void hand_over(place_wake_list& woken) noexcept {
         while (!receivers_waiting_.empty()) {
             const slot s = claim(woken);
             if (!s)
                 break;
-            auto& w = static_cast<value_wait&>(receivers_waiting_.first());
+            auto& w = static_cast<value_wait&>(*receivers_waiting_.front());
             w.claimed = s;
             woken.take(receivers_waiting_, w);
             if (capacity_ == 0)

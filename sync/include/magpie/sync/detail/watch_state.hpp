@@ -2,8 +2,8 @@
 
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/sync/detail/channel_memory.hpp>
-#include <magpie/sync/detail/leaf_list.hpp>
 #include <magpie/sync/detail/snapshot.hpp>
+#include <magpie/sync/detail/wait_list.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -40,7 +40,7 @@ public:
     }
     void drop_sender() noexcept {
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             // Release, after the last send: pairs with has_senders(). Who enters a wait has the lock.
             if (senders_.fetch_sub(1, std::memory_order_acq_rel) == 1)
@@ -56,7 +56,7 @@ public:
     }
     void drop_receiver() noexcept {
         {
-            wake_list woken;
+            place_wake_list woken;
             const guard g(lock_);
             if (--receivers_ == 0)
                 woken.take_all(closers_waiting_);
@@ -97,7 +97,7 @@ public:
     /// Replaces the value by `next`, which becomes the old one, and tells the receivers. With `if_wanted` only if
     /// there is one: else this is false.
     bool replace(value& next, bool if_wanted) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         if (if_wanted && receivers_ == 0)
             return false;
@@ -107,7 +107,7 @@ public:
     }
     /// Replaces the value by `next` if it was not replaced since there were `edits`.
     bool replace_unedited(value& next, std::uint64_t edits, bool told) noexcept {
-        wake_list woken;
+        place_wake_list woken;
         const guard g(lock_);
         if (edits_ != edits)
             return false;
@@ -118,7 +118,7 @@ public:
     }
 
     /// Enters a receiver that has seen `version`. False if there is something new, or no sender is left.
-    bool wait_for_change(leaf_node& n, std::uint64_t version) noexcept {
+    bool wait_for_change(wait_place& n, std::uint64_t version) noexcept {
         const guard g(lock_);
         if (version_.load(std::memory_order_relaxed) != version || !has_senders()) // under the lock
             return false;
@@ -127,7 +127,7 @@ public:
         return true;
     }
     /// Enters a sender that waits for the receivers to go. False if there is none.
-    bool wait_for_close(leaf_node& n) noexcept {
+    bool wait_for_close(wait_place& n) noexcept {
         const guard g(lock_);
         if (receivers_ == 0)
             return false;
@@ -135,16 +135,16 @@ public:
         retain();
         return true;
     }
-    bool leave_change(leaf_node& n) noexcept { return leave(receivers_waiting_, n); }
-    bool leave_close(leaf_node& n) noexcept { return leave(closers_waiting_, n); }
+    bool leave_change(wait_place& n) noexcept { return leave(receivers_waiting_, n); }
+    bool leave_close(wait_place& n) noexcept { return leave(closers_waiting_, n); }
 
 private:
-    // A wake_list that is declared before its guard wakes when the lock is released.
+    // A place_wake_list that is declared before its guard wakes when the lock is released.
     using guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
 
-    bool leave(leaf_list& list, leaf_node& n) noexcept {
+    bool leave(place_list& list, wait_place& n) noexcept {
         const guard g(lock_);
-        if (!n.linked())
+        if (!n.is_listed())
             return false;
         list.remove(n);
         return true;
@@ -155,7 +155,7 @@ private:
         next = std::move(old);
         ++edits_;
     }
-    void tell(wake_list& woken) noexcept {
+    void tell(place_wake_list& woken) noexcept {
         // Relaxed: written under the lock. Release: pairs with version().
         version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
         woken.take_all(receivers_waiting_);
@@ -169,8 +169,8 @@ private:
     std::uint32_t receivers_ = 1;
     std::uint64_t edits_ = 0;
     value value_;
-    leaf_list receivers_waiting_;
-    leaf_list closers_waiting_;
+    place_list receivers_waiting_;
+    place_list closers_waiting_;
 };
 
 } // namespace magpie::sync::detail
