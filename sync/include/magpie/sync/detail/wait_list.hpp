@@ -120,11 +120,19 @@ public:
     basic_wake_list(const basic_wake_list&) = delete;
     basic_wake_list& operator=(const basic_wake_list&) = delete;
     ~basic_wake_list() {
-        while (first_ != nullptr) {
-            Waiter& w = static_cast<Waiter&>(*first_);
-            first_ = first_->next; // before the wake, after which the waiter may be gone
-            wake(w.waiting());
-        }
+        while (Waiter* const w = pop()) // off the list before the wake, after which it may be gone
+            wake(w->waiting());
+    }
+
+    /// Takes the first one off, for who has something else to do with it. Null if there is none.
+    Waiter* pop() noexcept {
+        wait_node* const n = first_;
+        if (n == nullptr)
+            return nullptr;
+        first_ = std::exchange(n->next, nullptr);
+        if (first_ == nullptr)
+            last_ = &first_;
+        return static_cast<Waiter*>(n);
     }
 
     /// Takes `w` out of `list`.
