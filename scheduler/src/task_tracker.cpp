@@ -65,34 +65,22 @@ bool tracker_state::enter(tracker_waiter& w) noexcept {
 
 bool tracker_state::leave(tracker_waiter& w) noexcept {
     const guard waiters(lock_);
-    if (!w.linked())
+    if (!w.is_listed())
         return false;
     waiters_.remove(w);
     return true;
 }
 
 void tracker_state::tell() noexcept {
-    sync::detail::wait_node* told = nullptr;
-    sync::detail::wait_node** end = &told;
-    {
-        const guard waiters(lock_);
-        // Relaxed: this thread has counted an end, and what comes after is for others.
-        const std::uint32_t ends = tracker_word(word_.load(std::memory_order_relaxed)).ends();
-        for (sync::detail::wait_node* n = waiters_.take_all(); n != nullptr;) {
-            sync::detail::wait_node* const next = std::exchange(n->next, nullptr);
-            if (static_cast<tracker_waiter*>(n)->ends == ends) {
-                waiters_.push_back(*n); // it has come since, and waits for the next end
-            } else {
-                *end = n;
-                end = &n->next;
-            }
-            n = next;
-        }
-    }
-    while (told != nullptr) {
-        sync::detail::wait_node* const next = told->next; // before the wake, which may free the node
-        wake(*static_cast<tracker_waiter*>(told)->waiting);
-        told = next;
+    sync::detail::wake_list told; // woken when it goes, and the lock has
+    const guard waiters(lock_);
+    // Relaxed: this thread has counted an end, and what comes after is for others.
+    const std::uint32_t ends = tracker_word(word_.load(std::memory_order_relaxed)).ends();
+    // Who has come since waits for the next end, and stands behind all others.
+    while (auto* const w = static_cast<tracker_waiter*>(waiters_.front())) {
+        if (w->ends == ends)
+            break;
+        told.take(waiters_, *w);
     }
 }
 

@@ -208,8 +208,8 @@ private:
 };
 
 /// The wait for a tracker's end. @see task_tracker::wait
-class [[nodiscard("co_await it")]] tracker_wait_operation : public operation<tracker_wait_operation>,
-                                                            private detail::tracker_waiter {
+class [[nodiscard("co_await it")]] tracker_wait_operation
+    : public operation<tracker_wait_operation, detail::tracker_waiter> {
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
@@ -217,18 +217,12 @@ public:
         const detail::tracker_word now = tracker_.state().word();
         ends = now.is_over() ? now.ends() - 1 : now.ends(); // that end counts
     }
-    tracker_wait_operation(tracker_wait_operation&& other) noexcept
-        : operation(std::move(other)), tracker_waiter(), tracker_(std::move(other.tracker_)) {
-        ends = other.ends;
-    }
+    tracker_wait_operation(tracker_wait_operation&&) noexcept = default;
 
     bool try_complete() const noexcept {
         return tracker_.state_ == nullptr || tracker_.state_->word().ends() != ends;
     }
-    bool publish() noexcept {
-        waiting = this;
-        return tracker_.state_->enter(*this);
-    }
+    bool publish() noexcept { return tracker_.state_->enter(*this); }
 
     /// @throws std::logic_error if the operation was moved from
     void await_resume() const { tracker_.state(); }

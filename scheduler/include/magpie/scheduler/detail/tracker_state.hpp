@@ -38,9 +38,14 @@ private:
 };
 
 /// A branch that waits for a tracker's end.
-struct tracker_waiter : sync::detail::wait_node {
-    leaf* waiting = nullptr;
+class tracker_waiter : public sync::detail::waiter {
+public:
     std::uint32_t ends = 0; ///< how many there had been
+
+protected:
+    tracker_waiter() noexcept = default;
+    tracker_waiter(tracker_waiter&&) noexcept = default;
+    ~tracker_waiter() = default;
 };
 
 /// What the copies of a tracker, its tokens and its tasks share.
