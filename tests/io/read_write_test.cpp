@@ -62,7 +62,7 @@ private:
         co_await magpie::yield_now();
         into[0] = std::byte('x');
         co_await magpie::yield_now();
-        co_return 1;
+        co_return std::size_t{1};
     }
 };
 
