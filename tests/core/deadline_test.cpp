@@ -313,7 +313,8 @@ TEST_SUITE("core.deadline") {
             co_await magpie::with(log, body, says);
         };
         auto f = [&](bool teardown) -> task<> {
-            const bool in_time = co_await deadline(1ms, teardown ? torn_down() : shielded());
+            task<> body = teardown ? torn_down() : shielded(); // g++ 12: not inside of the co_await
+            const bool in_time = co_await deadline(1ms, std::move(body));
             log.add(in_time ? "in-time" : "late");
         };
         auto h = ex.spawn(f(false));
