@@ -230,7 +230,7 @@ void check_fork_place();
 /// @par Cancellation
 /// Nobody can say. Dropped, it drops every child, wherever it runs, and waits until they are gone.
 /// @par Complexity
-/// One unit of the turn's budget. No allocation but a range's children, in one block, and a cell of 192
+/// One unit of the turn's budget. No allocation but a range's children, in one block, and a cell of 256
 /// bytes for a child that was taken. Two read-modify-writes for a child that another worker takes, one
 /// for one that is taken back; none on a runtime of one worker.
 /// @par Example
