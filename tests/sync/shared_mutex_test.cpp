@@ -433,7 +433,7 @@ TEST_SUITE("sync.shared_mutex") {
         CHECK_FALSE(*v);
         CHECK_THROWS_AS(v->try_upgrade(), std::logic_error);
         auto nothing = [](shared_mutex::upgradable_guard guard) -> task<> {
-            auto w = co_await std::move(guard).upgrade();
+            auto writer = co_await std::move(guard).upgrade();
         };
         auto h = ex.spawn(nothing(std::move(*v)));
         ex.run_until_idle();
