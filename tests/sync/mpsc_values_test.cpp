@@ -287,12 +287,18 @@ TEST_SUITE("sync.mpsc_values") {
     }
 
     TEST_CASE("SCOPE-25 after a burst of a million messages an idle channel has one block") {
+#if defined(MAGPIE_NO_FRAME_ALLOCATOR)
+        constexpr bool recycled = false; // every block goes back at once: a sanitizer looks for leaks
+#else
+        constexpr bool recycled = true;
+#endif
         magpie::detail::trim_frames();
         const std::size_t before = magpie::detail::reserved_frame_bytes();
         auto [tx, rx] = mpsc::unbounded_channel<std::uint64_t>();
         for (std::uint64_t i = 0; i < 1'000'000; ++i)
             CHECK_UNARY(static_cast<bool>(tx.send(i)));
-        CHECK(magpie::detail::reserved_frame_bytes() > before + 8'000'000);
+        if (recycled)
+            CHECK(magpie::detail::reserved_frame_bytes() > before + 8'000'000);
         for (std::uint64_t i = 0; i < 1'000'000; ++i)
             if (*rx.try_recv() != i)
                 FAIL_CHECK("out of order");
