@@ -105,9 +105,9 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-02 a send wakes all receivers that wait") {
-        test::manual_executor ex;
         auto [tx, rx] = broadcast::channel<int>(16);
         broadcast::receiver<int> second = tx.subscribe();
+        test::manual_executor ex;
         auto a = ex.spawn(receive(rx));
         auto b = ex.spawn(receive(second));
         ex.run_until_idle();
@@ -119,8 +119,8 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-03 another task may wait when the first has given up, not while it waits") {
-        test::manual_executor ex;
         auto [tx, rx] = broadcast::channel<int>(16);
+        test::manual_executor ex;
         auto a = ex.spawn(receive(rx));
         ex.run_until_idle();
         auto refused = ex.spawn(receive(rx));
@@ -216,9 +216,9 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-10 SYNC-BCAST-13 the last sender goes: what is kept is read, then closed") {
-        test::manual_executor ex;
         auto ends = broadcast::channel<int>(2);
         std::optional<broadcast::sender<int>> tx(std::move(ends.tx));
+        test::manual_executor ex;
         CHECK(tx->try_send(1));
         CHECK(tx->try_send(2));
         auto waits = ex.spawn(receive_own(tx->subscribe()));
@@ -305,8 +305,8 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-20 a receive that is awaited is told what it has missed, and goes on") {
-        test::manual_executor ex;
         auto [tx, rx] = broadcast::channel<int>(2);
+        test::manual_executor ex;
         auto waits = ex.spawn(receive(rx));
         ex.run_until_idle();
         for (int i = 0; i < 5; ++i)
@@ -381,9 +381,9 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-24 a receive that is always ready lets others run") {
-        test::manual_executor ex(8);
         trace log;
         auto [tx, rx] = broadcast::channel<int>(100);
+        test::manual_executor ex(8);
         for (int i = 0; i < 20; ++i)
             CHECK(tx.try_send(i));
         auto receives = [](broadcast::receiver<int>& r, trace& l) -> task<> {
@@ -404,11 +404,11 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("SYNC-BCAST-25 closed() ends with the last receiver, and waits again after a new one") {
-        test::manual_executor ex;
         trace log;
         auto ends = broadcast::channel<int>(1);
         std::optional<broadcast::receiver<int>> rx(std::move(ends.rx));
         std::optional<broadcast::receiver<int>> second(ends.tx.subscribe());
+        test::manual_executor ex;
         ex.spawn(wait_closed(ends.tx, log)).detach();
         ex.run_until_idle();
         rx.reset();
@@ -439,11 +439,11 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("slow receivers may delay the sender, who waits for room in order") {
-        test::manual_executor ex;
         trace log;
         auto ends = broadcast::channel<std::string>(2, slow_receiver::delays);
         std::optional<broadcast::receiver<std::string>> slow(std::move(ends.rx));
         broadcast::receiver<std::string> fast = ends.tx.subscribe();
+        test::manual_executor ex;
         auto sends = [](const broadcast::sender<std::string>& tx, std::string v, trace& l) -> task<> {
             const std::string name = v;
             const send_result r = co_await tx.send(std::move(v));
@@ -509,9 +509,9 @@ TEST_SUITE("sync.broadcast") {
     }
 
     TEST_CASE("a receive that is dropped has read nothing") {
-        test::manual_executor ex;
         auto a = broadcast::channel<int>(4);
         auto b = broadcast::channel<int>(4);
+        test::manual_executor ex;
         auto f = [](broadcast::receiver<int>& x, broadcast::receiver<int>& y) -> task<std::size_t> {
             auto r = co_await magpie::select(x.recv(), y.recv());
             co_return r.index();

@@ -31,9 +31,9 @@ task<> receive_one(mpmc::receiver<int> rx, std::string name, trace& log) {
 
 TEST_SUITE("sync.mpmc") {
     TEST_CASE("each value goes to one receiver, first come first") {
-        test::manual_executor ex;
         auto [tx, rx] = mpmc::channel<int>(10);
         trace log;
+        test::manual_executor ex;
         for (const char* name : {"a", "b", "c"})
             ex.spawn(receive_one(rx, name, log)).detach();
         ex.run_until_idle();
@@ -48,9 +48,9 @@ TEST_SUITE("sync.mpmc") {
     }
 
     TEST_CASE("a receive that is cancelled with a value in hand gives it to the next") {
-        test::manual_executor ex;
         auto [tx, rx] = mpmc::channel<int>(10);
         trace log;
+        test::manual_executor ex;
         auto a = ex.spawn(receive_one(rx, "a", log));
         ex.run_until_idle();
         CHECK(tx.try_send(1));
@@ -70,8 +70,8 @@ TEST_SUITE("sync.mpmc") {
     }
 
     TEST_CASE("the channel is closed with its last receiver, and by any") {
-        test::manual_executor ex;
         auto ends = std::make_unique<mpmc::endpoints<int>>(mpmc::channel<int>(2));
+        test::manual_executor ex;
         const mpmc::sender<int> tx = ends->tx;
         std::optional<mpmc::receiver<int>> copy(ends->rx);
         CHECK(copy->receiver_count() == 2);
@@ -88,10 +88,10 @@ TEST_SUITE("sync.mpmc") {
     }
 
     TEST_CASE("when the senders go all receivers that wait end") {
-        test::manual_executor ex;
         trace log;
         std::optional<mpmc::sender<int>> tx;
         auto ends = mpmc::channel<int>(2);
+        test::manual_executor ex;
         tx.emplace(std::move(ends.tx));
         for (const char* name : {"a", "b", "c"})
             ex.spawn(receive_one(ends.rx, name, log)).detach();

@@ -52,8 +52,8 @@ task<int> actor(mpsc::receiver<int> rx, mpsc::weak_sender<int> self) {
 
 TEST_SUITE("sync.mpsc_close") {
     TEST_CASE("SYNC-MPSC-14 closed with nothing in it: recv ends at once, senders see it") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(10);
+        test::manual_executor ex;
         rx.close();
         CHECK(test::run(ex, receive(rx)) == std::nullopt);
         CHECK(test::run(ex, send_one(tx, 1)).is_closed());
@@ -61,8 +61,8 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-15 closed with a permit out: recv waits for it, it may send, then none") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto place = tx.try_reserve();
         rx.close();
         auto h = ex.spawn(receive(rx));
@@ -75,8 +75,8 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-16 closing wakes all that wait for room") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send(1));
         auto a = ex.spawn(send_one(tx, 2));
         auto b = ex.spawn(reserve(tx, 1));
@@ -94,8 +94,8 @@ TEST_SUITE("sync.mpsc_close") {
     TEST_CASE("SYNC-MPSC-17 SYNC-MPSC-19 a reservation that fails lets the receiver of a closed "
               "channel end") {
         for (const std::size_t n : {1u, 3u}) {
-            test::manual_executor ex;
             auto [tx, rx] = mpsc::channel<int>(4);
+            test::manual_executor ex;
             auto two = tx.try_reserve_many(2);
             auto two_more = tx.try_reserve_many(2);
             auto h = ex.spawn(reserve(tx, n));
@@ -117,8 +117,8 @@ TEST_SUITE("sync.mpsc_close") {
     TEST_CASE("SYNC-MPSC-18 SYNC-MPSC-20 a reservation that is cancelled lets the receiver of a closed "
               "channel end") {
         for (const std::size_t n : {1u, 2u}) {
-            test::manual_executor ex;
             auto [tx, rx] = mpsc::channel<int>(2);
+            test::manual_executor ex;
             auto place = tx.try_reserve();
             auto other = tx.try_reserve();
             auto h = ex.spawn(reserve(tx, n));
@@ -134,9 +134,9 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-21 the last sender that goes ends the receives, after what is left") {
-        test::manual_executor ex;
         std::optional<mpsc::sender<int>> tx;
         auto ends = mpsc::channel<int>(10);
+        test::manual_executor ex;
         tx.emplace(std::move(ends.tx));
         SUBCASE("while it waits") {
             auto h = ex.spawn(receive(ends.rx));
@@ -164,8 +164,8 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-37 a place that was granted but not taken when the channel closed") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send(1));
         auto h = ex.spawn(reserve(tx, 1));
         ex.run_until_idle();
@@ -178,8 +178,8 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-38 closed while a permit is held: dropping it ends recv") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(100);
+        test::manual_executor ex;
         auto h = ex.spawn(receive(rx));
         {
             auto place = tx.try_reserve();
@@ -250,8 +250,8 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-52 SYNC-MPSC-60 both ends go in any order, with waiters inside") {
-        test::manual_executor ex;
         auto ends = std::make_unique<mpsc::endpoints<int, mpsc::sender<int>>>(mpsc::channel<int>(1));
+        test::manual_executor ex;
         SUBCASE("a receive waits") {
             auto h = ex.spawn(receive(ends->rx));
             ex.run_until_idle();
@@ -295,9 +295,9 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-55 a weak sender does not keep the channel open") {
-        test::manual_executor ex;
         std::optional<mpsc::sender<int>> tx;
         auto ends = mpsc::channel<int>(5);
+        test::manual_executor ex;
         tx.emplace(std::move(ends.tx));
         const mpsc::weak_sender<int> weak = tx->downgrade();
         auto h = ex.spawn(receive(ends.rx));
@@ -339,9 +339,9 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("SYNC-MPSC-58 an actor that knows itself weakly ends when its clients have gone") {
-        test::manual_executor ex;
         std::optional<mpsc::sender<int>> tx;
         auto ends = mpsc::channel<int>(5);
+        test::manual_executor ex;
         tx.emplace(std::move(ends.tx));
         auto h = ex.spawn(actor(std::move(ends.rx), tx->downgrade()));
         CHECK(tx->try_send(3));
@@ -372,9 +372,9 @@ TEST_SUITE("sync.mpsc_close") {
     }
 
     TEST_CASE("closed() ends when the receiver closes or goes") {
-        test::manual_executor ex;
         std::optional<mpsc::endpoints<int, mpsc::sender<int>>> ends(mpsc::channel<int>(5));
         const mpsc::sender<int> tx = ends->tx;
+        test::manual_executor ex;
         auto f = [](const mpsc::sender<int>& s) -> task<> { co_await s.closed(); };
         auto a = ex.spawn(f(tx));
         auto b = ex.spawn(f(tx));

@@ -43,8 +43,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-23 no places at all can always be reserved") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send(1));
         auto none = tx.try_reserve_many(0);
         CHECK(none);
@@ -75,8 +75,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-26 reserved places send without a wait, in order") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(100);
+        test::manual_executor ex;
         for (const bool waits : {true, false}) {
             std::optional<permit> places;
             if (waits) {
@@ -95,9 +95,9 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-27 reserving in a channel whose receiver is gone fails") {
-        test::manual_executor ex;
         std::optional<mpsc::endpoints<int, mpsc::sender<int>>> ends(mpsc::channel<int>(10));
         const mpsc::sender<int> tx = ends->tx;
+        test::manual_executor ex;
         ends.reset();
         CHECK(tx.try_reserve().is_closed());
         CHECK(tx.try_reserve_many(10).is_closed());
@@ -107,8 +107,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-28 an unused permit gives its place back and wakes the next") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto place = tx.try_reserve();
         auto h = ex.spawn(reserve(tx, 1));
         ex.run_until_idle();
@@ -133,8 +133,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-30 the last permit dropped after the close wakes the receiver, with none") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto place = tx.try_reserve();
         rx.close();
         auto h = ex.spawn(receive(rx));
@@ -145,8 +145,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-31 sending through the last permit after the close delivers, then it ends") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(2);
+        test::manual_executor ex;
         auto places = tx.try_reserve_many(2);
         rx.close();
         auto h = ex.spawn(receive(rx));
@@ -163,8 +163,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("SYNC-MPSC-32 releasing a permit after the close wakes the receiver") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto place = tx.try_reserve();
         auto h = ex.spawn(receive(rx));
         ex.run_until_idle();
@@ -178,8 +178,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("UTIL-MPSC-01 reserve, then send; with a place in hand nothing waits") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(3);
+        test::manual_executor ex;
         std::optional<permit> place = test::run(ex, reserve(tx, 1));
         std::optional<permit> more = test::run(ex, reserve(tx, 1));
         CHECK(place->send(42));
@@ -188,8 +188,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("UTIL-MPSC-02 aborting a reservation, pending or granted, frees the place") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto place = tx.try_reserve();
         auto h = ex.spawn(reserve(tx, 1));
         auto next = ex.spawn(reserve(tx, 1));
@@ -209,9 +209,9 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("UTIL-MPSC-03 a sender that goes before, during and after a reservation") {
-        test::manual_executor ex;
         auto ends = mpsc::channel<int>(1);
         std::optional<mpsc::sender<int>> tx(std::move(ends.tx));
+        test::manual_executor ex;
         SUBCASE("during: a reservation that waits keeps the channel open") {
             CHECK(tx->try_send(1));
             auto h = ex.spawn(reserve(*tx, 1));
@@ -264,8 +264,8 @@ TEST_SUITE("sync.mpsc_permit") {
     }
 
     TEST_CASE("those who come later wait behind one who wants many; if he gives up they go on") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(4);
+        test::manual_executor ex;
         auto held = tx.try_reserve_many(3);
         auto many = ex.spawn(reserve(tx, 3));
         auto one = ex.spawn(reserve(tx, 1));

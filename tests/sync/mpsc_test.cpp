@@ -66,8 +66,8 @@ std::vector<int> numbers(int n) {
 
 TEST_SUITE("sync.mpsc") {
     TEST_CASE("SYNC-MPSC-01 values arrive in order, and up to the capacity without a wait") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(16);
+        test::manual_executor ex;
         auto f = [](mpsc::sender<int> s) -> task<> {
             for (int i = 0; i < 16; ++i) {
                 const send_result r = co_await s.send(i);
@@ -96,9 +96,9 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-03 a send into a full channel waits; a free slot wakes the first alone") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
         trace log;
+        test::manual_executor ex;
         for (int i = 1; i <= 3; ++i)
             ex.spawn(send_named(tx, i, log)).detach();
         ex.run_until_idle();
@@ -143,8 +143,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-07 recv_many appends in order, never more than the limit") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(100);
+        test::manual_executor ex;
         for (int i = 0; i < 10; ++i)
             CHECK(tx.try_send(i));
         std::vector<int> out{-1};
@@ -164,8 +164,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-08 recv_many leaves the growth of the buffer to the buffer") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(100);
+        test::manual_executor ex;
         for (int i = 0; i < 10; ++i)
             CHECK(tx.try_send(i));
         std::vector<int> out;
@@ -177,8 +177,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-09 recv_many on a closed and drained channel gives 0 and changes nothing") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(4);
+        test::manual_executor ex;
         rx.close();
         std::vector<int> out{1, 2, 3};
         CHECK(test::run(ex, receive_many(rx, out, 5)) == 0);
@@ -186,8 +186,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-10 the same for an unbounded channel") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::unbounded_channel<int>();
+        test::manual_executor ex;
         rx.close();
         std::vector<int> out{1, 2, 3};
         CHECK(test::run(ex, receive_many(rx, out, 5)) == 0);
@@ -196,8 +196,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-11 an unbounded send never waits, and keeps the order") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::unbounded_channel<int>();
+        test::manual_executor ex;
         auto f = [](mpsc::unbounded_sender<int> s) -> task<> {
             for (int i = 0; i < 5000; ++i)
                 CHECK(s.send(i));
@@ -224,8 +224,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-13 a slot that was freed for one who waits is his") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send(1));
         auto f = [](const mpsc::sender<int>& s) -> task<> {
             auto place = co_await s.reserve();
@@ -243,10 +243,10 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-33 when the receiver goes, sends that wait fail and leave the value") {
-        test::manual_executor ex;
         auto ends = std::make_unique<mpsc::endpoints<std::string, mpsc::sender<std::string>>>(
             mpsc::channel<std::string>(1));
         const mpsc::sender<std::string> tx = std::move(ends->tx);
+        test::manual_executor ex;
         CHECK(tx.try_send("first"));
         std::string second(40, 'x');
         auto f = [](const mpsc::sender<std::string>& s, std::string& v) -> task<send_result> {
@@ -289,8 +289,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-36 blocking calls in a task are refused") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(2);
+        test::manual_executor ex;
         auto receives = [](mpsc::receiver<int>& r) -> task<> {
             static_cast<void>(r.blocking_recv());
             co_return;
@@ -337,8 +337,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-43 send_timeout gives up in time, and the value stays") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<std::string>(1);
+        test::manual_executor ex;
         auto f = [](const mpsc::sender<std::string>& s, std::string& v) -> task<send_result> {
             const send_result r = co_await s.send_timeout(std::move(v), 1s);
             co_return r;
@@ -435,8 +435,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-53 a send that is cancelled loses nothing, and frees its place") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<std::string>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send("in"));
         std::string mine(40, 'x');
         auto f = [](const mpsc::sender<std::string>& s, std::string& v) -> task<> {
@@ -465,8 +465,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("SYNC-MPSC-54 a receive that is cancelled loses nothing, and keeps the order") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(4);
+        test::manual_executor ex;
         auto waits = ex.spawn(receive(rx));
         ex.run_until_idle();
         SUBCASE("while it waits") {
@@ -489,8 +489,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("a value that came back to a full channel stands over its capacity, and only once") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto waits = ex.spawn(receive(rx));
         ex.run_until_idle();
         CHECK(tx.try_send(1)); // handed to the one that waits
@@ -506,8 +506,8 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("a second receive that waits is misuse") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<int>(1);
+        test::manual_executor ex;
         auto first = ex.spawn(receive(rx));
         auto second = ex.spawn(receive(rx));
         ex.run_until_idle();
@@ -518,9 +518,9 @@ TEST_SUITE("sync.mpsc") {
     }
 
     TEST_CASE("a task whose channel is never empty or never full lets others run") {
-        test::manual_executor ex(8);
         auto [tx, rx] = mpsc::channel<int>(1000);
         trace log;
+        test::manual_executor ex(8);
         auto sends = [](const mpsc::sender<int>& s, trace& l) -> task<> {
             for (int i = 0; i < 20; ++i) {
                 const send_result r = co_await s.send(i);

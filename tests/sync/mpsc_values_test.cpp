@@ -139,8 +139,8 @@ TEST_SUITE("sync.mpsc_values") {
     }
 
     TEST_CASE("a move that throws sends nothing, and leaves the channel as it was") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<brittle>(2);
+        test::manual_executor ex;
         brittle b(1);
         brittle::throws = true;
         CHECK_THROWS_AS(static_cast<void>(tx.try_send(std::move(b))), std::runtime_error);
@@ -162,8 +162,8 @@ TEST_SUITE("sync.mpsc_values") {
     }
 
     TEST_CASE("a move that throws in a receive comes out there, and that value is gone") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<brittle>(2);
+        test::manual_executor ex;
         CHECK(tx.try_send(brittle(1)));
         CHECK(tx.try_send(brittle(2)));
         brittle::throws = true;
@@ -174,8 +174,8 @@ TEST_SUITE("sync.mpsc_values") {
     }
 
     TEST_CASE("a send that waited, and whose move throws, gives its place to the next") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<brittle>(1);
+        test::manual_executor ex;
         CHECK(tx.try_send(brittle(1)));
         auto f = [](const mpsc::sender<brittle>& s, brittle v) -> task<> {
             const send_result r = co_await s.send(std::move(v));
@@ -275,8 +275,8 @@ TEST_SUITE("sync.mpsc_values") {
     }
 
     TEST_CASE("two branches of one task may pass a value to each other") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::channel<std::string>(1);
+        test::manual_executor ex;
         auto f = [](const mpsc::sender<std::string>& s,
                     mpsc::receiver<std::string>& r) -> task<std::string> {
             auto both = co_await magpie::join(r.recv(), s.send("hello"));

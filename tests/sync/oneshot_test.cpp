@@ -70,8 +70,8 @@ private:
 
 TEST_SUITE("sync.oneshot") {
     TEST_CASE("SYNC-ONESHOT-01 a value sent before or after the wait starts is received once") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         SUBCASE("before") {
             CHECK(tx.send(5));
             CHECK(test::run(ex, receive(rx)) == 5);
@@ -93,9 +93,9 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-02 a sender that goes ends the wait") {
-        test::manual_executor ex;
         std::optional<oneshot::endpoints<int>> ends(oneshot::channel<int>());
         oneshot::receiver<int> rx = std::move(ends->rx);
+        test::manual_executor ex;
         auto h = ex.spawn(receive(rx));
         ex.run_until_idle();
         CHECK_FALSE(h.is_finished());
@@ -105,8 +105,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-03 a receiver that goes makes send leave the value, and wakes closed()") {
-        test::manual_executor ex;
         auto ends = std::make_unique<oneshot::endpoints<std::string>>(oneshot::channel<std::string>());
+        test::manual_executor ex;
         oneshot::sender<std::string> tx = std::move(ends->tx);
         bool told = false;
         auto f = [](oneshot::sender<std::string>& s, bool& t) -> task<> {
@@ -146,8 +146,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-06 try_recv and recv, in any order, deliver once") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         CHECK(tx.send(7));
         SUBCASE("try_recv first") {
             CHECK(*rx.try_recv() == 7);
@@ -168,17 +168,17 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-08 closed, tried, awaited: neither hangs nor gives a value") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         rx.close();
         CHECK(rx.try_recv().is_closed());
         CHECK(test::run(ex, receive(rx)) == std::nullopt);
     }
 
     TEST_CASE("SYNC-ONESHOT-09 both ends may go while tasks wait in them") {
-        test::manual_executor ex;
         bool told = false;
         auto ends = std::make_unique<oneshot::endpoints<int>>(oneshot::channel<int>());
+        test::manual_executor ex;
         auto waits = ex.spawn(receive(ends->rx));
         auto closes = ex.spawn(wait_closed(ends->tx, told));
         ex.run_until_idle();
@@ -205,8 +205,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-10 another task may wait once the first has given up") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         auto first = ex.spawn(receive(rx));
         ex.run_until_idle();
         SUBCASE("given up") {
@@ -291,8 +291,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-14 waits that move between tasks while the peer completes") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         auto first = ex.spawn(receive(rx));
         ex.run_until_idle();
         CHECK(tx.send(9));
@@ -302,8 +302,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("SYNC-ONESHOT-15 a receiver dropped right after its wait began") {
-        test::manual_executor ex;
         auto ends = std::make_unique<oneshot::endpoints<int>>(oneshot::channel<int>());
+        test::manual_executor ex;
         auto f = [](oneshot::receiver<int> rx) -> task<> { co_await rx.recv(); };
         auto h = ex.spawn(f(std::move(ends->rx)));
         ex.run_until_idle();
@@ -314,9 +314,9 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("a receive that loses a select has taken nothing") {
-        test::manual_executor ex;
         auto a = oneshot::channel<int>();
         auto b = oneshot::channel<int>();
+        test::manual_executor ex;
         auto f = [](oneshot::receiver<int>& x, oneshot::receiver<int>& y) -> task<std::size_t> {
             auto r = co_await magpie::select(x.recv(), y.recv());
             co_return r.index();
@@ -331,9 +331,9 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("a receive that had ended in a dropped join is still there") {
-        test::manual_executor ex;
         auto a = oneshot::channel<int>();
         auto b = oneshot::channel<int>();
+        test::manual_executor ex;
         CHECK(a.tx.send(1));
         auto f = [](oneshot::receiver<int>& x, oneshot::receiver<int>& y) -> task<bool> {
             auto r = co_await magpie::timeout(1s, magpie::join(x.recv(), y.recv()));
@@ -373,8 +373,8 @@ TEST_SUITE("sync.oneshot") {
     }
 
     TEST_CASE("misuse says what to do") {
-        test::manual_executor ex;
         auto [tx, rx] = oneshot::channel<int>();
+        test::manual_executor ex;
         CHECK(tx.send(1));
         CHECK_THROWS_AS(static_cast<void>(tx.send(2)), std::logic_error);
         CHECK_THROWS_AS(static_cast<void>(tx.is_closed()), std::logic_error);

@@ -29,8 +29,8 @@ TEST_SUITE("sync.priority") {
     }
 
     TEST_CASE("the capacity is shared, and room is given first come first") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::priority_channel<std::string>(1, 2);
+        test::manual_executor ex;
         CHECK(tx.try_send(0, "low"));
         CHECK(tx.try_send(1, "high").is_full());
         auto f = [](const mpsc::priority_sender<std::string>& s, unsigned p, std::string v) -> task<> {
@@ -50,8 +50,8 @@ TEST_SUITE("sync.priority") {
     }
 
     TEST_CASE("a value that comes back keeps its priority and its place") {
-        test::manual_executor ex;
         auto [tx, rx] = mpsc::priority_channel<int>(10, 2);
+        test::manual_executor ex;
         auto f = [](mpsc::receiver<int>& r) -> task<std::optional<int>> {
             co_return co_await r.recv();
         };

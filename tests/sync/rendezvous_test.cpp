@@ -37,9 +37,9 @@ task<> receive_named(rendezvous::receiver<int> rx, std::string name, trace& log)
 
 TEST_SUITE("sync.rendezvous") {
     TEST_CASE("a send waits for its receive, a receive for its send") {
-        test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<int>();
         trace log;
+        test::manual_executor ex;
         SUBCASE("the send comes first") {
             ex.spawn(send_named(tx, 1, log)).detach();
             ex.run_until_idle();
@@ -71,9 +71,9 @@ TEST_SUITE("sync.rendezvous") {
     }
 
     TEST_CASE("try_send needs a receiver that waits") {
-        test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<int>();
         trace log;
+        test::manual_executor ex;
         CHECK(tx.try_send(1).is_full());
         ex.spawn(receive_named(rx, "a", log)).detach();
         ex.run_until_idle();
@@ -84,9 +84,9 @@ TEST_SUITE("sync.rendezvous") {
     }
 
     TEST_CASE("a receiver that gives up leaves its sender waiting, in front") {
-        test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<int>();
         trace log;
+        test::manual_executor ex;
         auto a = ex.spawn(receive_named(rx, "a", log));
         ex.run_until_idle();
         SUBCASE("before a sender came") {
@@ -118,9 +118,9 @@ TEST_SUITE("sync.rendezvous") {
     }
 
     TEST_CASE("a value that comes back from one receiver goes to the next, and lets nobody else in") {
-        test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<int>();
         trace log;
+        test::manual_executor ex;
         auto a = ex.spawn(receive_named(rx, "a", log));
         auto b = ex.spawn(receive_named(rx, "b", log));
         ex.run_until_idle();
@@ -144,8 +144,8 @@ TEST_SUITE("sync.rendezvous") {
     }
 
     TEST_CASE("two branches of one task meet, and a lost select sends nothing") {
-        test::manual_executor ex;
         auto [tx, rx] = rendezvous::channel<std::string>();
+        test::manual_executor ex;
         auto meets = [](rendezvous::sender<std::string>& s,
                         rendezvous::receiver<std::string>& r) -> task<std::string> {
             auto both = co_await magpie::join(s.send("hello"), r.recv());
@@ -164,9 +164,9 @@ TEST_SUITE("sync.rendezvous") {
     }
 
     TEST_CASE("the end of either side ends the other") {
-        test::manual_executor ex;
         trace log;
         auto ends = std::make_unique<rendezvous::endpoints<int>>(rendezvous::channel<int>());
+        test::manual_executor ex;
         SUBCASE("senders wait") {
             ex.spawn(send_named(ends->tx, 1, log)).detach();
             ex.run_until_idle();

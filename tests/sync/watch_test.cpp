@@ -50,9 +50,9 @@ task<> wait_closed(watch::sender<T>& tx, trace& log) {
 
 TEST_SUITE("sync.watch") {
     TEST_CASE("SYNC-WATCH-01 changed() waits for a value that is newer than the last seen one") {
-        test::manual_executor ex;
         auto [tx, rx] = watch::channel<std::string>("one");
         watch::receiver<std::string> other = rx;
+        test::manual_executor ex;
         CHECK(*rx.borrow() == "one");
         auto a = ex.spawn(wait_changed(rx));
         auto b = ex.spawn(wait_changed(other));
@@ -84,8 +84,8 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-03 a version that wraps is a version") {
-        test::manual_executor ex;
         auto [tx, rx] = watch::channel(1);
+        test::manual_executor ex;
         rx.mark_changed(); // below the first
         CHECK(rx.has_changed() == state::changed);
         CHECK(test::run(ex, wait_changed(rx)));
@@ -93,8 +93,8 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-04 mark_changed makes changed() ready, of one receiver alone") {
-        test::manual_executor ex;
         auto [tx, rx] = watch::channel(1);
+        test::manual_executor ex;
         const watch::receiver<int> other = rx;
         CHECK(tx.send(2));
         CHECK(test::run(ex, wait_changed(rx)));
@@ -114,9 +114,9 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-06 SYNC-WATCH-14 the last value is reported, then the end") {
-        test::manual_executor ex;
         auto ends = watch::channel(1);
         std::optional<watch::sender<int>> tx(std::move(ends.tx));
+        test::manual_executor ex;
         CHECK(tx->send(2));
         tx.reset();
         CHECK(test::run(ex, wait_changed(ends.rx)));
@@ -126,11 +126,11 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-07 closed() ends when the last receiver goes") {
-        test::manual_executor ex;
         trace log;
         auto ends = watch::channel(1);
         std::optional<watch::receiver<int>> rx(std::move(ends.rx));
         std::optional<watch::receiver<int>> other(*rx);
+        test::manual_executor ex;
         auto h = ex.spawn(wait_closed(ends.tx, log));
         ex.run_until_idle();
         rx.reset();
@@ -209,10 +209,10 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-11 SYNC-WATCH-12 the last of several senders closes, and wakes who waits") {
-        test::manual_executor ex;
         auto ends = watch::channel(1);
         std::optional<watch::sender<int>> tx(std::move(ends.tx));
         std::optional<watch::sender<int>> other(*tx);
+        test::manual_executor ex;
         CHECK(tx->same_channel(*other));
         CHECK(ends.rx.sender_count() == 2);
         auto h = ex.spawn(wait_changed(ends.rx));
@@ -228,8 +228,8 @@ TEST_SUITE("sync.watch") {
 
     TEST_CASE("SYNC-WATCH-13 waits that are always ready let others run") {
         auto run = [](auto repeated) {
-            test::manual_executor ex(8);
             trace log;
+            test::manual_executor ex(8);
             auto other = [](trace& l) -> task<> {
                 l.add("other");
                 co_return;
@@ -299,8 +299,8 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-16 wait_for takes the latest value if it holds, also of a closed watch") {
-        test::manual_executor ex;
         auto ends = watch::channel(7);
+        test::manual_executor ex;
         CHECK(test::run(ex, wait_over(ends.rx, 5)) == 7);
         { const watch::sender<int> gone = std::move(ends.tx); }
         CHECK(test::run(ex, wait_over(ends.rx, 6)) == 7);
@@ -308,8 +308,8 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("SYNC-WATCH-17 wait_for gives no value for which the predicate does not hold") {
-        test::manual_executor ex;
         auto [tx, rx] = watch::channel(0);
+        test::manual_executor ex;
         auto h = ex.spawn(wait_over(rx, 5));
         ex.run_until_idle();
         for (const int n : {1, 5, 3}) {
@@ -364,8 +364,8 @@ TEST_SUITE("sync.watch") {
     }
 
     TEST_CASE("a changed() that is dropped has seen nothing") {
-        test::manual_executor ex;
         auto [tx, rx] = watch::channel(1);
+        test::manual_executor ex;
         auto f = [](watch::receiver<int>& r) -> task<bool> {
             const auto in_time = co_await magpie::timeout(1s, r.changed());
             co_return in_time.has_value();
