@@ -168,6 +168,18 @@ TEST_SUITE("scheduler.parallel") {
         });
     }
 
+    TEST_CASE("short elements are reduced in few pieces") {
+        auto rt = test::multi_thread(2).build();
+        const auto turns = [&] {
+            std::uint64_t n = 0;
+            for (const auto& w : rt.metrics().workers)
+                n += w.turns;
+            return n;
+        };
+        CHECK(rt.block_on(parallel_reduce(0, 300'000, 0, [](int a, int) { return a; })) == 0);
+        CHECK(turns() < 1000); // a fork for each would take 2300
+    }
+
     TEST_CASE("the order of the elements is kept") {
         test::on_each_layout([](auto builder) {
             auto rt = builder.build();

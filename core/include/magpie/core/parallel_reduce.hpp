@@ -4,6 +4,7 @@
 #include <magpie/core/fork_join.hpp>
 #include <magpie/core/task.hpp>
 
+#include <chrono>
 #include <functional>
 #include <ranges>
 #include <tuple>
@@ -31,8 +32,10 @@ task<T> reduce_piece(I first, I last, Reduction& r) {
                                          reduce_piece<T>(middle, last, r));
         co_return std::invoke(r.reduce, std::move(std::get<0>(halves)), std::move(std::get<1>(halves)));
     }
+    const auto begin = std::chrono::steady_clock::now();
     T sum = std::invoke(r.transform, loop_element(first));
     first = loop_advance(first, 1);
+    r.pace.note(1, std::chrono::steady_clock::now() - begin);
     while (first < last) {
         const auto took = run_chunk(r.pace, first, last, [&](I at) {
             sum = std::invoke(r.reduce, std::move(sum), T(std::invoke(r.transform, loop_element(at))));

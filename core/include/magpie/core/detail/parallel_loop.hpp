@@ -61,6 +61,8 @@ public:
     }
     /// A chunk of `n` elements took `d`.
     void note(std::uint64_t n, std::chrono::nanoseconds d) noexcept {
+        if (d < chunk_time / 2 && n < chunk())
+            return; // the rest of a piece: it says nothing about a whole chunk
         if (d < chunk_time / 2)
             n *= 2;
         else if (d > chunk_time * 2)
