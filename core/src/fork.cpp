@@ -12,7 +12,8 @@ namespace magpie::detail {
 class fork_cell final : public cell {
 public:
     explicit fork_cell(fork_record& r) noexcept
-        : cell(r.owner().where_it_runs(), parent(r)), end_(*this), record_(r) {
+        : cell(r.owner().where_it_runs(), parent(r)), end_(*this), record_(r),
+          context_(static_cast<const branch&>(r).context()) {
         unconstrained = r.unconstrained;
         set_root(*r.take_root());
         retain(); // one for the parent, until it has heard of the end
@@ -55,9 +56,7 @@ private:
     // Where its tasks are counted, registered and reported it does not appear: it is part of its parent's,
     // which will abort it.
     bool may_sleep() noexcept override { return true; }
-    const task_context* context() const noexcept override { // as it was at the fork
-        return static_cast<const branch&>(record_).context();
-    }
+    const task_context* context() const noexcept override { return context_; }
     void finish() noexcept override {
         has_result_ = has_result_ || state() == phase::ended;
         destroy_root();
@@ -74,6 +73,8 @@ private:
 
     end end_;
     fork_record& record_;
+    const task_context* const
+        context_; // as it was at the fork; to ask upwards would take a step a fork
     bool has_result_ = false;
 };
 

@@ -539,6 +539,6 @@ TEST_SUITE("core.task_local") {
 
     TEST_CASE("a task that inherits nothing costs what it did") {
         CHECK(sizeof(magpie::detail::task_cell<void>) == 128);
-        CHECK(sizeof(magpie::detail::owned_branch) == 56);
+        CHECK(sizeof(magpie::detail::owned_branch) == 48);
     }
 }

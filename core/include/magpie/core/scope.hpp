@@ -176,18 +176,10 @@ private:
 
     /// Whether it has ended.
     bool start_body() noexcept {
-        std::exception_ptr error;
-        try {
-            body_.emplace(std::in_place, std::invoke(function_, scope_));
-        } catch (...) { // it is no coroutine, or there is no memory for its frame
-            error = std::current_exception();
-            body_.emplace(std::in_place, task<body_value>());
-        }
+        body_.emplace(std::in_place, task<body_value>());
         body_->keep_frames();
-        const bool ended = body_->start(*this->where(), *this);
-        if (error)
-            detail::leaf_access::note(*body_, std::move(error));
-        return ended;
+        return body_->start_made(*this->where(), *this,
+                                 [this] { return std::invoke(function_, scope_); });
     }
 
     /// Destroys the body's frames. Gives its exception.
