@@ -23,6 +23,8 @@ using magpie::safety_of;
 using magpie::task;
 
 namespace io = magpie::io;
+namespace sync = magpie::sync;
+using std::declval;
 
 std::string word(cancel_safety s) {
     switch (s) {
@@ -62,7 +64,10 @@ std::vector<row> rows() {
     using duration = magpie::clock::duration;
     using body = task<> (*)(int&);
     using beside = task<> (*)(magpie::pinned_task<int>&);
-    using std::declval;
+    using scope_body = task<> (*)(magpie::task_scope&);
+    using mutex_guard = decltype(declval<sync::mutex&>().blocking_lock());
+    using number_maker = task<int> (*)();
+    using number_test = bool (*)(const int&);
     return {
         one<decltype(magpie::sleep_for(duration()))>("`sleep_for(d)`, `sleep_until(t)`, a `timer`"),
         one<decltype(declval<magpie::interval&>().tick())>("`interval::tick()`"),
@@ -71,11 +76,45 @@ std::vector<row> rows() {
         one<decltype(magpie::advance(duration()))>("`advance(d)`"),
         one<magpie::join_handle<int>&>("a `join_handle<T>&`"),
         one<magpie::pinned_task<int>&>("a `pinned_task<T>&`"),
-        one<decltype(declval<magpie::join_set<int>&>().join_next())>("`join_set::join_next()`"),
+        one<decltype(declval<magpie::join_set<int>&>().join_next())>(
+            "`join_next()` of a `join_set`, `join_queue`, `join_map`"),
+        one<decltype(declval<magpie::join_set<int>&>().spawn_when_free(task<int>()))>(
+            "`spawn_when_free(task)`, also of a scope"),
+        one<decltype(declval<magpie::join_set<int>&>().shutdown())>("`shutdown()` of a set"),
         one<decltype(declval<magpie::join_set<int>&>().join_all())>("`join_set::join_all()`"),
+        one<decltype(declval<magpie::task_tracker&>().wait())>("`task_tracker::wait()`"),
         one<decltype(declval<magpie::sync::event&>().wait())>("`event::wait()`"),
         one<decltype(declval<magpie::cancellation_token&>().cancelled())>(
             "`cancellation_token::cancelled()`"),
+        one<decltype(declval<sync::mutex&>().lock())>("`mutex::lock()`, of `guarded`, too"),
+        one<decltype(declval<sync::shared_mutex&>().lock())>(
+            "`lock()`, `lock_shared()`, `lock_upgradable()` of a `shared_mutex`"),
+        one<decltype(sync::scoped_lock(declval<sync::mutex&>(), declval<sync::mutex&>()))>(
+            "`scoped_lock(a, b, ...)`"),
+        one<decltype(declval<sync::condition_variable&>().wait(declval<mutex_guard&>()))>(
+            "`condition_variable::wait(guard)`"),
+        one<decltype(declval<sync::semaphore&>().acquire())>("`semaphore::acquire()`"),
+        one<decltype(declval<sync::notify&>().notified())>("`notify::notified()`"),
+        one<decltype(declval<sync::latch&>().wait())>("`latch::wait()`"),
+        one<decltype(declval<sync::barrier&>().wait())>("`barrier::wait()`"),
+        one<decltype(declval<sync::set_once<int>&>().wait())>("`set_once::wait()`"),
+        one<decltype(declval<sync::once_cell<int>&>().get_or_init(declval<number_maker>()))>(
+            "`once_cell::get_or_init(f)`"),
+        one<decltype(declval<sync::mpsc::sender<int>&>().send(1))>(
+            "`send(v)` into an `mpsc`, `mpmc`, `rendezvous`"),
+        one<decltype(declval<sync::mpsc::sender<int>&>().send_timeout(1, duration()))>(
+            "`send_timeout(v, d)`"),
+        one<decltype(declval<sync::mpsc::sender<int>&>().reserve())>("`reserve()`, `reserve_many(n)`"),
+        one<decltype(declval<sync::mpsc::receiver<int>&>().recv())>(
+            "`recv()` of an `mpsc`, `mpmc`, `rendezvous`"),
+        one<decltype(declval<sync::mpsc::receiver<int>&>().recv_many(declval<std::vector<int>&>(),
+                                                                     1U))>("`recv_many(values, n)`"),
+        one<decltype(declval<sync::oneshot::receiver<int>&>().recv())>("`recv()` of a `oneshot`"),
+        one<decltype(declval<sync::broadcast::sender<int>&>().send(1))>("`send(v)` into a `broadcast`"),
+        one<decltype(declval<sync::broadcast::receiver<int>&>().recv())>("`recv()` of a `broadcast`"),
+        one<decltype(declval<sync::watch::receiver<int>&>().changed())>("`changed()` of a `watch`"),
+        one<decltype(declval<sync::watch::receiver<int>&>().wait_for(declval<number_test>()))>(
+            "`wait_for(predicate)` of a `watch`"),
         one<decltype(declval<io::tcp_listener&>().accept())>("`io::tcp_listener::accept()`"),
         one<decltype(io::tcp_listener::bind("name"))>("`io::tcp_listener::bind(name)`"),
         one<decltype(io::tcp_stream::connect(declval<io::endpoint&>()))>(
@@ -122,6 +161,8 @@ std::vector<row> rows() {
         one<decltype(magpie::with(declval<int&>(), body(), body()))>(
             "`with(resource, body, teardown)`"),
         one<decltype(magpie::pinned(task<int>(), beside()))>("`pinned(task, body)`"),
+        one<decltype(magpie::scope(scope_body()))>("`scope(body)`"),
+        one<decltype(magpie::fork_join(task<int>(), task<int>()))>("`fork_join(x, ...)`"),
     };
 }
 

@@ -5,6 +5,7 @@
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/broadcast_state.hpp>
 #include <magpie/sync/detail/channel_send.hpp>
+#include <magpie/sync/detail/closed_operation.hpp>
 #include <magpie/sync/detail/endpoints.hpp>
 #include <magpie/sync/received.hpp>
 #include <magpie/sync/send_result.hpp>
@@ -30,8 +31,6 @@ template <class T, class Value>
 class [[nodiscard("co_await it")]] send_operation;
 template <class T>
 class [[nodiscard("co_await it")]] recv_operation;
-template <class T>
-class [[nodiscard("co_await it")]] closed_operation;
 
 /// Sends to all receivers. Copies send into the same channel, which ends when the last has gone.
 ///
@@ -95,7 +94,9 @@ public:
     ///
     /// @par Cancellation
     /// Cancel-safe.
-    closed_operation<T> closed() const { return closed_operation<T>(state()); }
+    detail::closed_operation<detail::broadcast_state<T>> closed() const {
+        return detail::closed_operation<detail::broadcast_state<T>>(state());
+    }
     bool is_closed() const { return state().receivers() == 0; }
 
     /// How many values some receiver has still to read.
@@ -402,39 +403,6 @@ private:
     finding found_ = finding::nothing;
     bool refused_ = false;
     bool waits_ = false; // said so to the receiver
-    bool holds_ = false; // a reference, since the first wait
-    detail::wait_place wait_;
-};
-
-/// @see sender::closed
-template <class T>
-class closed_operation : public operation<closed_operation<T>> {
-public:
-    static constexpr cancel_safety safety = cancel_safety::safe;
-
-    explicit closed_operation(detail::broadcast_state<T>& s) noexcept : state_(&s), wait_(*this) {}
-    closed_operation(closed_operation&& other) noexcept
-        : operation<closed_operation>(std::move(other)), state_(other.state_), wait_(*this) {}
-    ~closed_operation() {
-        if (holds_)
-            state_->release();
-    }
-
-    bool try_complete() const noexcept { return state_->receivers() == 0; }
-    bool publish() noexcept {
-        if (std::exchange(holds_, true))
-            state_->release(); // of the wait before
-        holds_ = state_->wait_for_close(wait_);
-        return holds_;
-    }
-    void await_resume() const noexcept {}
-
-private:
-    cancel_answer cancel() noexcept override {
-        return state_->leave_close(wait_) ? cancel_answer::quiet : cancel_answer::coming;
-    }
-
-    detail::broadcast_state<T>* state_;
     bool holds_ = false; // a reference, since the first wait
     detail::wait_place wait_;
 };

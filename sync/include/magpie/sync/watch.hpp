@@ -3,6 +3,7 @@
 #include <magpie/core/detail/blocking_wait.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/sync/detail/closed_operation.hpp>
 #include <magpie/sync/detail/endpoints.hpp>
 #include <magpie/sync/detail/watch_state.hpp>
 #include <magpie/sync/send_result.hpp>
@@ -26,8 +27,6 @@ template <class T>
 class [[nodiscard("co_await it")]] changed_operation;
 template <class T, class Predicate>
 class [[nodiscard("co_await it")]] wait_for_operation;
-template <class T>
-class [[nodiscard("co_await it")]] closed_operation;
 
 /// The value as it was when it was asked for: `*r`, `r->`. To keep one keeps nobody from sending, and it does
 /// not change: a later send makes a new value.
@@ -132,13 +131,15 @@ public:
     receiver<T> subscribe() const;
 
     /// Whether there is no receiver. A new one may come.
-    bool is_closed() const { return !state().has_receivers(); }
+    bool is_closed() const { return !state().is_open(); }
 
     /// Waits until there is no receiver.
     ///
     /// @par Cancellation
     /// Cancel-safe.
-    closed_operation<T> closed() const { return closed_operation<T>(state()); }
+    detail::closed_operation<detail::watch_state<T>> closed() const {
+        return detail::closed_operation<detail::watch_state<T>>(state());
+    }
 
     std::size_t receiver_count() const { return state().receivers(); }
     std::size_t sender_count() const { return state().senders(); }
@@ -157,7 +158,7 @@ private:
     send_result send_from(Value& v) const {
         using status = send_result::status;
         if constexpr (!detail::snapshot_is_copy<T>)
-            if (!state().has_receivers()) // before it is moved from
+            if (!state().is_open()) // before it is moved from
                 return send_result(status::closed);
         ref<T> next = ref<T>::make(v);
         const bool wanted = state().replace(next, detail::snapshot_is_copy<T>);
@@ -377,39 +378,6 @@ private:
     std::uint64_t looked_at_ = 0;
     std::optional<ref<T>> found_;
     std::exception_ptr error_;
-    bool holds_ = false; // a reference, since the first wait
-    detail::wait_place wait_;
-};
-
-/// @see sender::closed
-template <class T>
-class closed_operation : public operation<closed_operation<T>> {
-public:
-    static constexpr cancel_safety safety = cancel_safety::safe;
-
-    explicit closed_operation(detail::watch_state<T>& s) noexcept : shared_(&s), wait_(*this) {}
-    closed_operation(closed_operation&& other) noexcept
-        : operation<closed_operation>(std::move(other)), shared_(other.shared_), wait_(*this) {}
-    ~closed_operation() {
-        if (holds_)
-            shared_->release();
-    }
-
-    bool try_complete() const noexcept { return !shared_->has_receivers(); }
-    bool publish() noexcept {
-        if (std::exchange(holds_, true))
-            shared_->release(); // of the wait before
-        holds_ = shared_->wait_for_close(wait_);
-        return holds_;
-    }
-    void await_resume() const noexcept {}
-
-private:
-    cancel_answer cancel() noexcept override {
-        return shared_->leave_close(wait_) ? cancel_answer::quiet : cancel_answer::coming;
-    }
-
-    detail::watch_state<T>* shared_;
     bool holds_ = false; // a reference, since the first wait
     detail::wait_place wait_;
 };

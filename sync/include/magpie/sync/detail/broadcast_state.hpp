@@ -296,6 +296,7 @@ public:
         const guard g(lock_);
         return weak_;
     }
+    bool is_open() noexcept { return receivers() > 0; }
     std::size_t receivers() noexcept {
         const guard g(lock_);
         return receivers_;

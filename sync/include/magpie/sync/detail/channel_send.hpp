@@ -242,40 +242,4 @@ private:
     typename detail::channel_state<T>::permit_wait wait_;
 };
 
-/// The wait for the end of a channel's receivers.
-template <class T>
-class [[nodiscard("co_await it")]] receivers_closed_operation
-    : public operation<receivers_closed_operation<T>> {
-public:
-    static constexpr cancel_safety safety = cancel_safety::safe;
-
-    explicit receivers_closed_operation(detail::channel_state<T>& c) noexcept
-        : channel_(&c), wait_(*this) {}
-    receivers_closed_operation(receivers_closed_operation&& other) noexcept
-        : operation<receivers_closed_operation>(std::move(other)), channel_(other.channel_),
-          wait_(*this) {}
-    ~receivers_closed_operation() {
-        if (holds_)
-            channel_->release();
-    }
-
-    bool try_complete() const noexcept { return !channel_->is_open(); }
-    bool publish() noexcept {
-        if (std::exchange(holds_, true))
-            channel_->release();
-        holds_ = channel_->wait_for_close(wait_);
-        return holds_;
-    }
-    void await_resume() const noexcept {}
-
-private:
-    cancel_answer cancel() noexcept override {
-        return channel_->leave_close(wait_) ? cancel_answer::quiet : cancel_answer::coming;
-    }
-
-    detail::channel_state<T>* channel_;
-    bool holds_ = false;
-    detail::wait_place wait_;
-};
-
 } // namespace magpie::sync

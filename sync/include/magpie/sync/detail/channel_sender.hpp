@@ -3,6 +3,7 @@
 #include <magpie/core/error.hpp>
 #include <magpie/sync/detail/channel_send.hpp>
 #include <magpie/sync/detail/channel_state.hpp>
+#include <magpie/sync/detail/closed_operation.hpp>
 
 #include <cstddef>
 #include <optional>
@@ -34,7 +35,9 @@ public:
     ///
     /// @par Cancellation
     /// Cancel-safe.
-    receivers_closed_operation<T> closed() const { return receivers_closed_operation<T>(state()); }
+    closed_operation<channel_state<T>> closed() const {
+        return closed_operation<channel_state<T>>(state());
+    }
 
     /// A handle that does not keep the channel open.
     weak_queue_sender<Sender, T> downgrade() const {

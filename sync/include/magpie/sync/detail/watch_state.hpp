@@ -69,7 +69,7 @@ public:
         return version_.load(std::memory_order_acquire); // pairs with the store in tell()
     }
     bool has_senders() const noexcept { return senders() > 0; }
-    bool has_receivers() noexcept {
+    bool is_open() noexcept {
         const guard g(lock_);
         return receivers_ > 0;
     }
