@@ -33,12 +33,7 @@ REQUIRED = [
     *_ids("RT-LOCAL", range(1, 14)),
     *_ids("TIME-CORE", range(1, 33)),
     *_ids("CPP", range(1, 27), leave_out=(20, 21)),
-    *_ids("SCOPE", (8, 11, 12, 13, 16, 17, 19, 27)),
-    *_ids("SCOPE", (9, 10, 16, 17, 19, 25, 27)),
-    *_ids("SCOPE", range(1, 8)),
-    *_ids("SCOPE", (16, 17, 19, 27)),
-    *_ids("SCOPE", (16, 17, 18, 19, 27)),
-    *_ids("SCOPE", (8, 11, 12, 13, 16, 17, 19, 23, 27)),
+    *_ids("SCOPE", (*range(1, 14), 16, 17, 18, 19, 21, 23, 25, 27)),
     *_ids("IO-FD", range(1, 15)),
     *_ids("NET-CORE", range(1, 14)),
     *_ids("PROC-SIG", range(9, 18)),
@@ -55,7 +50,6 @@ REQUIRED = [
     *_ids("SYNC-SEM", range(1, 18)),
     *_ids("SYNC-NOTIFY", range(1, 18)),
     *_ids("SYNC-ONCE", range(1, 11)),
-    *_ids("SCOPE", (21,)),
     *_ids("TASK-LOCAL", range(1, 6)),
 ]
 
