@@ -64,8 +64,9 @@ protected:
 
     void attach(const branch& parent, branch_owner& owner) noexcept {
         place_below(parent);
+        // What awaits a composite is a strand's main branch or one of these: no virtual call.
         if (context_ == nullptr && &parent != &parent.owner())
-            context_ = parent.context();
+            context_ = static_cast<const owned_branch&>(parent).context_;
         owner_ = &owner;
         starting_ = true;
     }

@@ -68,7 +68,7 @@ public:
 
     /// Calls `f(branch)` in order until it returns true. Whether it did.
     template <class F>
-    bool any(F f) {
+    [[gnu::always_inline]] bool any(F f) {
         return any(f, std::index_sequence_for<Branches...>());
     }
     /// Calls `f` for the one that `b` is.
