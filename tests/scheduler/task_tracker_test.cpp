@@ -270,12 +270,13 @@ TEST_SUITE("scheduler.task_tracker") {
     }
 
     TEST_CASE("a token of a blocking call, and a wait on a plain thread") {
+        std::atomic<bool> over{false};
         const magpie::runtime rt = test::multi_thread().build();
         const auto in = rt.enter();
         const task_tracker tracker;
-        std::atomic<bool> over{false};
-        magpie::spawn_blocking([token = tracker.token(), &over] {
-            std::this_thread::sleep_for(2ms);
+        magpie::spawn_blocking([token = tracker.token(), tracker, &over] {
+            while (!tracker.is_closed()) // the wait is the next thing there
+                std::this_thread::yield();
             over = true;
         }).detach();
         tracker.close();

@@ -46,7 +46,6 @@ public:
         __builtin_prefetch(at, 1);
         __builtin_prefetch(at + 64, 1);
     }
-    /// Of a leaf that was woken: whether that means another attempt, not the end of the wait.
     static void note(branch& b, std::exception_ptr e) noexcept { b.note(std::move(e)); }
     static std::exception_ptr discard(leaf& l) noexcept { return l.discard(); }
 };

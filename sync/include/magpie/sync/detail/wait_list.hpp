@@ -149,8 +149,6 @@ public:
             take(list, *w);
     }
 
-    bool empty() const noexcept { return first_ == nullptr; }
-
 private:
     wait_node* first_ = nullptr;
     wait_node** last_ = &first_;
