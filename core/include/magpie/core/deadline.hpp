@@ -20,8 +20,10 @@ class [[nodiscard("co_await it")]] deadline_operation
 public:
     static constexpr errc::errc_t lost = errc::timed_out;
 
-    deadline_operation(Body&& body, timer t) noexcept
-        : detail::race_operation<deadline_operation, Body, timer>(std::move(body), std::move(t)) {}
+    /// Of what makes the two branches.
+    template <class MakeBody, class MakeLimit>
+    deadline_operation(MakeBody body, MakeLimit limit)
+        : detail::race_operation<deadline_operation, Body, timer>(body, limit) {}
 
     bool try_complete() noexcept {
         if (!this->begin())
@@ -70,16 +72,18 @@ public:
 template <class Rep, class Period, class Awaitable>
 auto deadline(std::chrono::duration<Rep, Period> limit, Awaitable&& body) {
     using limited = detail::bound_branch_for<Awaitable>;
-    return deadline_operation<limited>(detail::make_bound_branch(std::forward<Awaitable>(body)),
-                                       timer(limit));
+    return deadline_operation<limited>(
+        detail::bound_branch_maker(std::forward<Awaitable>(body)),
+        [limit] { return detail::operation_branch<timer>(std::in_place, timer(limit)); });
 }
 
 /// The same until a point of time.
 template <class Awaitable>
 auto deadline_at(clock::time_point limit, Awaitable&& body) {
     using limited = detail::bound_branch_for<Awaitable>;
-    return deadline_operation<limited>(detail::make_bound_branch(std::forward<Awaitable>(body)),
-                                       timer(limit));
+    return deadline_operation<limited>(
+        detail::bound_branch_maker(std::forward<Awaitable>(body)),
+        [limit] { return detail::operation_branch<timer>(std::in_place, timer(limit)); });
 }
 
 } // namespace magpie

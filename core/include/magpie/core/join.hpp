@@ -177,6 +177,22 @@ auto make_join_branch(A&& awaitable) {
 template <class A>
 using join_branch_for = decltype(make_join_branch(std::declval<A>()));
 
+/// They make the branches when they are called.
+template <class A>
+auto task_branch_maker(A&& awaitable) {
+    return [&awaitable] { return make_task_branch(std::forward<A>(awaitable)); };
+}
+template <class A>
+auto join_branch_maker(A&& awaitable) {
+    return [&awaitable] { return make_join_branch(std::forward<A>(awaitable)); };
+}
+
+/// A composite of what each of `make` gives.
+template <class Operation, class... Make>
+Operation made_in_place(Make... make) {
+    return Operation(std::in_place, make...);
+}
+
 } // namespace detail
 
 /// Awaits several awaitables at a time, inside one task, and ends when all have ended.
@@ -213,8 +229,8 @@ auto join(Awaitables&&... awaitables) {
         return join_all_operation<decltype(branches)>(std::move(branches));
     } else {
         using branches = detail::branch_tuple<detail::join_branch_for<Awaitables>...>;
-        return join_all_operation<branches>(
-            branches(detail::make_join_branch(std::forward<Awaitables>(awaitables))...));
+        return detail::made_in_place<join_all_operation<branches>>(
+            detail::join_branch_maker(std::forward<Awaitables>(awaitables))...);
     }
 }
 
@@ -238,8 +254,8 @@ auto try_join(Awaitables&&... awaitables) {
     } else {
         using branches =
             detail::branch_tuple<decltype(detail::make_task_branch(std::declval<Awaitables>()))...>;
-        return try_join_operation<branches>(
-            branches(detail::make_task_branch(std::forward<Awaitables>(awaitables))...));
+        return detail::made_in_place<try_join_operation<branches>>(
+            detail::task_branch_maker(std::forward<Awaitables>(awaitables))...);
     }
 }
 

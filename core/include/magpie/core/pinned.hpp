@@ -133,8 +133,8 @@ public:
     static constexpr cancel_safety safety = cancel_safety::unknown;
 
     pinned_operation(task<T>&& t, Body&& body)
-        : base(branches(task_branch(std::in_place, std::move(t)), body_branch(std::in_place, {}))),
-          make_body_(std::move(body)) {}
+        : pinned_operation(
+              detail::branch_maker(std::move(t)), [] { return body_branch(); }, std::move(body)) {}
 
     bool try_complete() noexcept {
         if (!this->begin())
@@ -164,6 +164,10 @@ public:
     }
 
 private:
+    template <class MakeSide, class MakeBody>
+    pinned_operation(MakeSide side, MakeBody start, Body&& body)
+        : base(std::in_place, side, start), make_body_(std::move(body)) {}
+
     task_branch& side() noexcept { return this->branches_.template get<0>(); }
     body_branch& body() noexcept { return this->branches_.template get<1>(); }
 

@@ -153,9 +153,11 @@ public:
                   "let a pinned or a spawned task do it and select on that, or, if what is lost does "
                   "not matter, wrap it: may_lose(operation)");
 
-    select_operation(branches&& b, std::array<bool, count> enabled, std::tuple<Handlers...>&& handlers,
-                     Otherwise&& otherwise)
-        : base(std::move(b)), enabled_(enabled), handlers_(std::move(handlers)),
+    /// Each of `make` gives a branch.
+    template <class... Make>
+    select_operation(std::array<bool, count> enabled, std::tuple<Handlers...>&& handlers,
+                     Otherwise&& otherwise, Make... make)
+        : base(std::in_place, make...), enabled_(enabled), handlers_(std::move(handlers)),
           otherwise_(std::move(otherwise)) {}
 
     bool try_complete() noexcept {
@@ -280,14 +282,13 @@ private:
 namespace detail {
 
 template <select_order Order, class Otherwise, class... Cases>
-auto make_select(Otherwise&& otherwise, Cases... cases) {
+auto make_select(Otherwise&& otherwise, Cases&&... cases) {
     using operation = select_operation<Order, Otherwise, std::tuple<typename Cases::handler_type...>,
                                        branch_for<typename Cases::awaitable_type>...>;
-    return operation(branch_tuple<branch_for<typename Cases::awaitable_type>...>(
-                         make_branch(std::forward<typename Cases::awaitable_type>(cases.awaitable))...),
-                     std::array<bool, sizeof...(Cases)>{cases.enabled...},
+    return operation(std::array<bool, sizeof...(Cases)>{cases.enabled...},
                      std::tuple<typename Cases::handler_type...>(std::move(cases.handler)...),
-                     std::move(otherwise));
+                     std::move(otherwise),
+                     branch_maker(std::forward<typename Cases::awaitable_type>(cases.awaitable))...);
 }
 
 template <class... Arguments>
@@ -304,11 +305,11 @@ auto select_of(Arguments&&... arguments) {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
             return make_select<Order>(
                 std::move(std::get<cases>(all).handler),
-                make_case(std::forward<std::tuple_element_t<I, std::tuple<Arguments&&...>>>(
+                case_here(std::forward<std::tuple_element_t<I, std::tuple<Arguments&&...>>>(
                     std::get<I>(all)))...);
         }(std::make_index_sequence<cases>());
     } else {
-        return make_select<Order>(no_otherwise(), make_case(std::forward<Arguments>(arguments))...);
+        return make_select<Order>(no_otherwise(), case_here(std::forward<Arguments>(arguments))...);
     }
 }
 

@@ -48,15 +48,30 @@ struct is_otherwise : std::false_type {};
 template <class H>
 struct is_otherwise<otherwise_case<H>> : std::true_type {};
 
+/// A case that its user has made.
+template <class A>
+A&& passed_case(A&& a) {
+    static_assert(!std::is_lvalue_reference_v<A>, "pass the case as an rvalue: std::move(case)");
+    return std::forward<A>(a);
+}
+
 /// A case of what may be one already.
 template <class A>
 auto make_case(A&& a) {
     if constexpr (is_select_case<std::remove_cvref_t<A>>::value) {
-        static_assert(!std::is_lvalue_reference_v<A>, "pass the case as an rvalue: std::move(case)");
-        return std::forward<A>(a);
+        return passed_case(std::forward<A>(a));
     } else {
         return select_case<A, no_handler>(true, std::forward<A>(a), no_handler());
     }
+}
+
+/// The same for an argument of the select itself: it stays where it is.
+template <class A>
+decltype(auto) case_here(A&& a) {
+    if constexpr (is_select_case<std::remove_cvref_t<A>>::value)
+        return passed_case(std::forward<A>(a));
+    else
+        return select_case<A&&, no_handler>(true, std::forward<A>(a), no_handler());
 }
 
 } // namespace detail

@@ -19,16 +19,16 @@ class [[nodiscard("co_await it")]] shield_operation
     : private detail::dated_context,
       public detail::cleanup_operation<shield_operation<Body, Limit...>,
                                        detail::branch_tuple<Body, Limit...>> {
-    using branches = detail::branch_tuple<Body, Limit...>;
-    using base = detail::cleanup_operation<shield_operation, branches>;
+    using base = detail::cleanup_operation<shield_operation, detail::branch_tuple<Body, Limit...>>;
     static constexpr bool limited = sizeof...(Limit) > 0;
 
 public:
     using value_type = typename Body::value_type;
     static constexpr cancel_safety safety = Body::safety;
 
-    explicit shield_operation(Body&& body, Limit&&... limit) noexcept
-        : base(branches(std::move(body), std::move(limit)...)) {}
+    /// Each of `make` gives a branch: the body, and the limit.
+    template <class... Make>
+    explicit shield_operation(std::in_place_t at, Make... make) : base(at, make...) {}
 
     bool try_complete() noexcept {
         if (!this->begin())
@@ -120,15 +120,16 @@ private:
 template <class Awaitable>
 auto shield(Awaitable&& awaitable) {
     using body = detail::bound_branch_for<Awaitable>;
-    return shield_operation<body>(detail::make_bound_branch(std::forward<Awaitable>(awaitable)));
+    return shield_operation<body>(std::in_place,
+                                  detail::bound_branch_maker(std::forward<Awaitable>(awaitable)));
 }
 template <class Rep, class Period, class Awaitable>
 auto shield(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
     using body = detail::bound_branch_for<Awaitable>;
     using timer_branch = detail::operation_branch<timer>;
     return shield_operation<body, timer_branch>(
-        detail::make_bound_branch(std::forward<Awaitable>(awaitable)),
-        timer_branch(std::in_place, timer(limit)));
+        std::in_place, detail::bound_branch_maker(std::forward<Awaitable>(awaitable)),
+        [limit] { return timer_branch(std::in_place, timer(limit)); });
 }
 
 } // namespace magpie

@@ -84,8 +84,9 @@ public:
     using value_type = typename Body::value_type;
     static constexpr cancel_safety safety = Body::safety;
 
-    with_value_operation(const void* key, T&& value, Body&& body)
-        : bound(key, std::move(value)), base(detail::branch_tuple<Body>(std::move(body))) {}
+    template <class MakeBody>
+    with_value_operation(const void* key, T&& value, MakeBody make)
+        : bound(key, std::move(value)), base(std::in_place, make) {}
 
     bool try_complete() noexcept {
         if (!this->begin())
@@ -185,7 +186,7 @@ public:
     auto with(T value, Awaitable&& awaitable) const {
         using body = detail::bound_branch_for<Awaitable>;
         return with_value_operation<T, Policy, body>(
-            this, std::move(value), detail::make_bound_branch(std::forward<Awaitable>(awaitable)));
+            this, std::move(value), detail::bound_branch_maker(std::forward<Awaitable>(awaitable)));
     }
 
     /// The value in force where the caller runs. The reference is good until the `with` returns; in a

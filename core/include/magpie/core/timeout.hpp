@@ -16,8 +16,10 @@ class [[nodiscard("co_await it")]] timeout_operation
 public:
     static constexpr errc::errc_t lost = errc::timed_out;
 
-    timeout_operation(Body&& body, timer t) noexcept
-        : detail::race_operation<timeout_operation, Body, timer>(std::move(body), std::move(t)) {}
+    /// Of what makes the two branches.
+    template <class MakeBody, class MakeLimit>
+    timeout_operation(MakeBody body, MakeLimit limit)
+        : detail::race_operation<timeout_operation, Body, timer>(body, limit) {}
 };
 
 /// Waits for `awaitable`, but not longer than `limit` (counted from the await; zero or less: only
@@ -34,16 +36,18 @@ public:
 template <class Rep, class Period, class Awaitable>
 auto timeout(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
-    return timeout_operation<body>(detail::make_branch(std::forward<Awaitable>(awaitable)),
-                                   timer(detail::single_wait(), limit));
+    return timeout_operation<body>(detail::branch_maker(std::forward<Awaitable>(awaitable)), [limit] {
+        return detail::operation_branch<timer>(std::in_place, timer(detail::single_wait(), limit));
+    });
 }
 
 /// The same until a point of time.
 template <class Awaitable>
 auto timeout_at(clock::time_point deadline, Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
-    return timeout_operation<body>(detail::make_branch(std::forward<Awaitable>(awaitable)),
-                                   timer(deadline));
+    return timeout_operation<body>(
+        detail::branch_maker(std::forward<Awaitable>(awaitable)),
+        [deadline] { return detail::operation_branch<timer>(std::in_place, timer(deadline)); });
 }
 
 } // namespace magpie

@@ -11,14 +11,14 @@ namespace magpie {
 template <class Body>
 class [[nodiscard("co_await it")]] unconstrained_operation
     : public detail::composite_operation<unconstrained_operation<Body>, detail::branch_tuple<Body>> {
-    using branches = detail::branch_tuple<Body>;
-    using base = detail::composite_operation<unconstrained_operation, branches>;
+    using base = detail::composite_operation<unconstrained_operation, detail::branch_tuple<Body>>;
 
 public:
     using value_type = typename Body::value_type;
     static constexpr cancel_safety safety = Body::safety;
 
-    explicit unconstrained_operation(Body&& b) noexcept : base(branches(std::move(b))) {
+    template <class MakeBody>
+    explicit unconstrained_operation(std::in_place_t at, MakeBody make) : base(at, make) {
         body().unconstrained = true;
     }
 
@@ -42,7 +42,8 @@ private:
 template <class Awaitable>
 auto unconstrained(Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
-    return unconstrained_operation<body>(detail::make_branch(std::forward<Awaitable>(awaitable)));
+    return unconstrained_operation<body>(std::in_place,
+                                         detail::branch_maker(std::forward<Awaitable>(awaitable)));
 }
 
 } // namespace magpie

@@ -30,8 +30,7 @@ public:
     static constexpr cancel_safety safety = cancel_safety::unknown;
 
     with_operation(Resource&& resource, Body&& body, Teardown&& teardown)
-        : base(branches(body_branch(std::in_place, {}), teardown_branch(std::in_place, {}))),
-          resource_(std::forward<Resource>(resource)), make_body_(std::move(body)),
+        : resource_(std::forward<Resource>(resource)), make_body_(std::move(body)),
           make_teardown_(std::move(teardown)) {}
 
     bool try_complete() noexcept {

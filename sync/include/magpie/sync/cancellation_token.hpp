@@ -186,9 +186,10 @@ class [[nodiscard("co_await it")]] until_cancelled_operation
 public:
     static constexpr errc::errc_t lost = errc::operation_canceled;
 
-    until_cancelled_operation(Body&& body, cancellation_token::cancelled_operation stop,
-                              const detail::cancellation_node& node) noexcept
-        : base(std::move(body), std::move(stop)), node_(&node) {}
+    /// Of what makes the two branches.
+    template <class MakeBody, class MakeStop>
+    until_cancelled_operation(MakeBody body, MakeStop stop, const detail::cancellation_node& node)
+        : base(body, stop), node_(&node) {}
 
 private:
     friend base;
@@ -201,8 +202,10 @@ private:
 template <class Awaitable>
 auto cancellation_token::run_until_cancelled(Awaitable&& awaitable) const {
     using body = magpie::detail::branch_for<Awaitable>;
+    using stop = magpie::detail::operation_branch<cancelled_operation>;
     return until_cancelled_operation<body>(
-        magpie::detail::make_branch(std::forward<Awaitable>(awaitable)), cancelled(), node());
+        magpie::detail::branch_maker(std::forward<Awaitable>(awaitable)),
+        [this] { return stop(std::in_place, cancelled()); }, node());
 }
 
 /// Cancels a token when it goes out of scope.

@@ -28,11 +28,12 @@ using bound_task_branch = task_branch<T, task<T>::safety, bound_branch>;
 
 /// The branch for an awaitable below which something is bound.
 template <class A>
-auto make_bound_branch(A&& awaitable) {
-    return make_branch<bound_branch>(std::forward<A>(awaitable));
-}
+using bound_branch_for = decltype(make_branch<bound_branch>(std::declval<A>()));
 
+/// Makes it when it is called.
 template <class A>
-using bound_branch_for = decltype(make_bound_branch(std::declval<A>()));
+auto bound_branch_maker(A&& awaitable) {
+    return [&awaitable] { return make_branch<bound_branch>(std::forward<A>(awaitable)); };
+}
 
 } // namespace magpie::detail

@@ -125,9 +125,10 @@ public:
     using value_type = decltype(std::declval<Operation&>().await_resume());
     static constexpr cancel_safety safety = operation_safety<Operation>();
 
+    /// Of an operation, or of what gives one.
     template <class Source>
     explicit operation_branch(std::in_place_t, Source&& source)
-        : operation_(std::forward<Source>(source)) {}
+        : operation_(operation_of(std::forward<Source>(source))) {}
     operation_branch(operation_branch&& other) noexcept
         : Base(std::move(other)), operation_(std::move(other.operation_)) {}
     ~operation_branch() { discard(); }
@@ -175,6 +176,14 @@ public:
     }
 
 private:
+    template <class Source>
+    static decltype(auto) operation_of(Source&& source) {
+        if constexpr (gives_operation<Source>)
+            return std::forward<Source>(source).operation();
+        else
+            return std::forward<Source>(source);
+    }
+
     void note(std::exception_ptr error) noexcept override {
         if constexpr (is_composite<Operation>) // a plain operation has no frames that could throw
             keep_first(this->owner(), noted_, std::move(error));
@@ -316,6 +325,7 @@ class task_branch final : public coroutine_branch<T, Base> {
 public:
     static constexpr cancel_safety safety = Safety;
 
+    task_branch() = default; ///< its task is made when it starts
     explicit task_branch(std::in_place_t, task<T>&& t) noexcept : task_(std::move(t)) {}
     task_branch(task_branch&& other) noexcept = default;
 
@@ -394,7 +404,7 @@ auto make_branch(A&& awaitable) {
         return operation_branch<std::remove_cvref_t<A>, Base>(std::in_place, std::move(awaitable));
     } else if constexpr (gives_operation<A>) {
         return operation_branch<decltype(std::forward<A>(awaitable).operation()), Base>(
-            std::in_place, std::forward<A>(awaitable).operation());
+            std::in_place, std::forward<A>(awaitable));
     } else if constexpr (is_task<std::remove_cvref_t<A>>::value) {
         static_assert(!std::is_lvalue_reference_v<A>,
                       "pass the task as an rvalue, std::move(task): a coroutine that loses is "
@@ -412,5 +422,11 @@ auto make_branch(A&& awaitable) {
 
 template <class A>
 using branch_for = decltype(make_branch(std::declval<A>()));
+
+/// Makes the branch for an awaitable when it is called: where it is to stand, so that it is not moved.
+template <class A>
+auto branch_maker(A&& awaitable) {
+    return [&awaitable] { return make_branch(std::forward<A>(awaitable)); };
+}
 
 } // namespace magpie::detail

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -55,16 +54,49 @@ constexpr cancel_safety least_safe() noexcept {
         return cancel_safety::safe;
 }
 
+/// A branch of a tuple.
+template <std::size_t I, class Branch>
+class branch_place {
+public:
+    branch_place() = default;
+    template <class Make>
+    branch_place(std::in_place_t, Make& make) : here(make()) {}
+
+    Branch here;
+};
+
+template <class Places, class... Branches>
+class branch_places;
+template <std::size_t... I, class... Branches>
+class branch_places<std::index_sequence<I...>, Branches...> : branch_place<I, Branches>... {
+public:
+    branch_places() = default;
+    template <class... Make>
+    explicit branch_places(std::in_place_t at, Make&... make)
+        : branch_place<I, Branches>(at, make)... {}
+
+    template <std::size_t J>
+    auto& get() noexcept {
+        return at<J>(*this);
+    }
+
+private:
+    template <std::size_t J, class Branch>
+    static Branch& at(branch_place<J, Branch>& place) noexcept {
+        return place.here;
+    }
+};
+
 /// Branches of different types.
 template <class... Branches>
 class branch_tuple {
 public:
     static constexpr cancel_safety safety = least_safe<Branches...>();
 
-    branch_tuple()
-        requires(sizeof...(Branches) > 0)
-    = default;
-    explicit branch_tuple(Branches&&... b) noexcept : branches_(std::move(b)...) {}
+    branch_tuple() = default;
+    /// What each of `make` gives: a branch, made where it stands.
+    template <class... Make>
+    explicit branch_tuple(std::in_place_t at, Make&... make) : branches_(at, make...) {}
 
     /// Calls `f(branch)` in order until it returns true. Whether it did.
     template <class F>
@@ -84,17 +116,17 @@ public:
     static constexpr std::size_t size() noexcept { return sizeof...(Branches); }
     template <std::size_t I>
     auto& get() noexcept {
-        return std::get<I>(branches_);
+        return branches_.template get<I>();
     }
 
 private:
     // Not by std::apply: what f refers to stays in registers if all of it is inlined.
     template <class F, std::size_t... I>
     [[gnu::always_inline]] bool any(F& f, std::index_sequence<I...>) {
-        return (f(std::get<I>(branches_)) || ...);
+        return (f(branches_.template get<I>()) || ...);
     }
 
-    std::tuple<Branches...> branches_;
+    branch_places<std::index_sequence_for<Branches...>, Branches...> branches_;
 };
 
 /// Any number of branches of one type. They are moved until the first has started.
@@ -140,6 +172,9 @@ public:
 protected:
     composite_leaf() = default;
     explicit composite_leaf(Branches&& b) noexcept : branches_(std::move(b)) {}
+    /// Of a tuple: each branch is made where it stands.
+    template <class... Make>
+    explicit composite_leaf(std::in_place_t at, Make&... make) : branches_(at, make...) {}
     composite_leaf(composite_leaf&&) = default;
     ~composite_leaf() = default;
 
@@ -246,7 +281,10 @@ template <class Derived, class Branches,
           class Base = composite_leaf<owning_operation<Derived>, Branches>>
 class composite_operation : public Base {
 public:
+    composite_operation() = default;
     explicit composite_operation(Branches&& b) noexcept : Base(std::move(b)) {}
+    template <class... Make>
+    explicit composite_operation(std::in_place_t at, Make&... make) : Base(at, make...) {}
     composite_operation(composite_operation&&) = default;
 
     bool publish() noexcept { return true; } // a branch that waits, or is coming, resumes it

@@ -33,8 +33,7 @@ struct timeout_value<T&> {
 template <class Derived, class Body, class Limit>
 class race_operation
     : public composite_operation<Derived, branch_tuple<Body, operation_branch<Limit>>> {
-    using branches = branch_tuple<Body, operation_branch<Limit>>;
-    using base = composite_operation<Derived, branches>;
+    using base = composite_operation<Derived, branch_tuple<Body, operation_branch<Limit>>>;
     using body_value = typename Body::value_type;
 
 public:
@@ -79,8 +78,8 @@ public:
     bool is_lost_already() const noexcept { return false; }
 
 protected:
-    race_operation(Body&& body, Limit&& limit) noexcept
-        : base(branches(std::move(body), operation_branch<Limit>(std::in_place, std::move(limit)))) {}
+    template <class MakeBody, class MakeLimit>
+    race_operation(MakeBody& body, MakeLimit& limit) : base(std::in_place, body, limit) {}
     race_operation(race_operation&&) = default;
     ~race_operation() = default;
 

@@ -24,10 +24,8 @@ public:
     receive_operation(receive_operation&& other) noexcept
         : operation<Derived>(std::move(other)), channel_(other.channel_), wait_(*this) {}
     ~receive_operation() {
-        if (wait_.claimed)
-            channel_->give_back(wait_.claimed);
-        if (holds_)
-            channel_->release();
+        if (wait_.claimed || holds_)
+            let_go();
     }
 
     bool try_complete() noexcept { return channel_->try_claim(wait_.claimed); }
@@ -60,6 +58,13 @@ protected:
 private:
     cancel_answer cancel() noexcept override {
         return channel_->leave(wait_) ? cancel_answer::quiet : cancel_answer::coming;
+    }
+
+    [[gnu::noinline]] void let_go() noexcept {
+        if (wait_.claimed)
+            channel_->give_back(wait_.claimed);
+        if (holds_)
+            channel_->release();
     }
 
     typename state_type::value_wait wait_;

@@ -104,15 +104,16 @@ private:
 template <class T, class Value>
 class [[nodiscard("co_await it")]] send_timeout_operation
     : public timeout_operation<magpie::detail::operation_branch<send_operation<T, Value>>> {
-    using branch = magpie::detail::operation_branch<send_operation<T, Value>>;
-    using base = timeout_operation<branch>;
+    using base = timeout_operation<magpie::detail::operation_branch<send_operation<T, Value>>>;
 
 public:
     using value_type = send_result;
 
     template <class Duration>
     send_timeout_operation(send_operation<T, Value>&& send, Duration limit) noexcept
-        : base(branch(std::in_place, std::move(send)), timer(limit)) {}
+        : base(magpie::detail::branch_maker(std::move(send)), [limit] {
+              return magpie::detail::operation_branch<timer>(std::in_place, timer(limit));
+          }) {}
 
     send_result await_resume() {
         const std::optional<send_result> in_time = base::await_resume();
