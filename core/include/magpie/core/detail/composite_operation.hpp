@@ -72,7 +72,7 @@ class branch_places<std::index_sequence<I...>, Branches...> : branch_place<I, Br
 public:
     branch_places() = default;
     template <class... Make>
-    explicit branch_places(std::in_place_t at, Make&... make)
+    explicit branch_places([[maybe_unused]] std::in_place_t at, Make&... make)
         : branch_place<I, Branches>(at, make)... {}
 
     template <std::size_t J>
