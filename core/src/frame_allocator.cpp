@@ -38,6 +38,7 @@ namespace {
 
 constexpr std::size_t class_count = 16;
 constexpr std::size_t largest = class_count * frame_alignment;
+static_assert(largest == largest_recycled);
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
 constexpr std::size_t depot_magazines = 2048; // kept as they are until the next trim, a class

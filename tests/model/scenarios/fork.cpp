@@ -46,7 +46,7 @@ private:
 
 void push(fork_deque& deque, fork_record& r) {
     check(deque.reserve(1), "there is memory");
-    deque.write(r, 0, 1);
+    deque.write(1).write(r);
     deque.push(1);
 }
 

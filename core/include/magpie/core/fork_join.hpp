@@ -109,16 +109,19 @@ private:
         if (lane == nullptr || !lane->reserve(n - 1)) [[unlikely]]
             return run_all(parent);
         detail::fork_record* first = nullptr;
-        detail::fork_record** link = &first;
-        std::size_t number = 0;
+        detail::fork_record* before = nullptr;
+        const detail::fork_record::above here(parent);
+        auto out = lane->write(n - 1);
         this->branches_.any([&](detail::fork_record& r) {
-            r.attach(parent, *this);
+            r.attach(here, *this);
             r.offer(); // but for the first
-            *link = &r;
-            link = &r.sibling;
-            if (number > 0)
-                lane->write(r, number - 1, n - 1);
-            ++number;
+            if (before == nullptr) {
+                first = &r;
+            } else {
+                before->sibling = &r;
+                out.write(r);
+            }
+            before = &r;
             return false;
         });
         next_ = first->sibling;
@@ -192,13 +195,13 @@ template <class R>
 auto fork_range(R&& range) {
     using element = passed_element<R>;
     using child = forked_child<element>;
-    std::vector<child> children;
+    typename branch_list<child>::storage children;
     if constexpr (std::ranges::sized_range<R>)
         children.reserve(std::ranges::size(range));
     const auto end = std::ranges::end(range);
     for (auto i = std::ranges::begin(range); i != end; ++i)
         children.emplace_back().run_later(forked_task(static_cast<element>(*i)));
-    return branch_list(std::move(children));
+    return branch_list<child>(std::move(children));
 }
 
 /// @throws std::logic_error if the calling thread runs no task

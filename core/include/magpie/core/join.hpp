@@ -138,13 +138,14 @@ using passed_element =
 template <class R, class Make>
 auto make_branches(R&& range, Make make) {
     using element = passed_element<R>;
-    std::vector<decltype(make(std::declval<element>()))> branches;
+    using list = branch_list<decltype(make(std::declval<element>()))>;
+    typename list::storage branches;
     if constexpr (std::ranges::sized_range<R>)
         branches.reserve(std::ranges::size(range));
     const auto end = std::ranges::end(range);
     for (auto i = std::ranges::begin(range); i != end; ++i)
         branches.push_back(make(static_cast<element>(*i)));
-    return branch_list(std::move(branches));
+    return list(std::move(branches));
 }
 
 template <class... Awaitables>

@@ -154,8 +154,11 @@ protected:
 
     /// Tells a branch below another one where it belongs, before it starts.
     void place_below(const branch& parent) noexcept {
-        strand_ = parent.strand_;
-        unconstrained = unconstrained || parent.unconstrained;
+        place_below(*parent.strand_, parent.unconstrained);
+    }
+    void place_below(strand& s, bool parent_is_unconstrained) noexcept {
+        strand_ = &s;
+        unconstrained = unconstrained || parent_is_unconstrained;
     }
 
     /// The root has reached its end (or the lone leaf has surfaced). Returns who runs next.

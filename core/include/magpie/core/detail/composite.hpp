@@ -62,11 +62,23 @@ protected:
         explicit inside(const branch&) noexcept {}
     };
 
-    void attach(const branch& parent, branch_owner& owner) noexcept {
-        place_below(parent);
-        // What awaits a composite is a strand's main branch or one of these: no virtual call.
-        if (context_ == nullptr && &parent != &parent.owner())
-            context_ = static_cast<const owned_branch&>(parent).context_;
+    void attach(const branch& parent, branch_owner& owner) noexcept { attach(above(parent), owner); }
+
+    /// What a branch takes over from the one that awaits its composite.
+    struct above {
+        explicit above(const branch& parent) noexcept
+            : owner(parent.owner()), unconstrained(parent.unconstrained),
+              // What awaits a composite is a strand's main branch or one of these: no virtual call.
+              context(&parent != &parent.owner() ? static_cast<const owned_branch&>(parent).context_
+                                                 : nullptr) {}
+        strand& owner;
+        bool unconstrained;
+        const task_context* context;
+    };
+    void attach(const above& parent, branch_owner& owner) noexcept {
+        place_below(parent.owner, parent.unconstrained);
+        if (context_ == nullptr)
+            context_ = parent.context;
         owner_ = &owner;
         starting_ = true;
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/frame_allocator.hpp>
 
 #include <coroutine>
 #include <cstddef>
@@ -134,11 +135,12 @@ template <class Branch>
 class branch_list {
 public:
     static constexpr cancel_safety safety = Branch::safety;
+    using storage = std::vector<Branch, recycling_allocator<Branch>>;
 
-    explicit branch_list(std::vector<Branch>&& b) noexcept : branches_(std::move(b)) {}
+    explicit branch_list(storage&& b) noexcept : branches_(std::move(b)) {}
 
     template <class F>
-    bool any(F f) {
+    [[gnu::always_inline]] bool any(F f) {
         for (Branch& b : branches_)
             if (f(b))
                 return true;
@@ -151,7 +153,7 @@ public:
     std::size_t size() const noexcept { return branches_.size(); }
 
 private:
-    std::vector<Branch> branches_;
+    storage branches_;
 };
 
 /// An operation that owns branches.

@@ -84,9 +84,8 @@ public:
 
     // --- the parent's side: on its strand's turn ---
 
-    void attach(const branch& parent, branch_owner& owner) noexcept {
-        owned_branch::attach(parent, owner);
-    }
+    using owned_branch::above;
+    using owned_branch::attach;
 
     /// Is about to be put into a lane.
     void offer() noexcept {
@@ -139,7 +138,8 @@ private:
 };
 
 inline fork_record* fork_leaf::take_back() noexcept {
-    fork_lane* const lane = fork_lane::here(owner().where_it_runs());
+    // Whosever lane it is: what is not in it is not found there.
+    fork_lane* const lane = this_thread().forks;
     if (lane == nullptr) [[unlikely]]
         return nullptr;
     while (next_ != nullptr) {

@@ -16,6 +16,21 @@ class fork_record;
 /// What a worker's tasks have forked and nobody has begun: the worker puts in and takes back at the
 /// bottom, the newest first; thieves take the oldest from the top. It grows, and does not shrink.
 class fork_deque {
+    /// Where the indices of a ring are.
+    class places {
+    public:
+        places(atomic<fork_record*>* first, std::size_t capacity) noexcept
+            : first_(first), mask_(capacity - 1) {
+            MAGPIE_ASSERT((capacity & mask_) == 0);
+        }
+        std::size_t capacity() const noexcept { return mask_ + 1; }
+        atomic<fork_record*>& at(std::uint64_t i) const noexcept { return first_[i & mask_]; }
+
+    private:
+        atomic<fork_record*>* first_;
+        std::uint64_t mask_;
+    };
+
 public:
     static constexpr std::size_t first_capacity = 256;
 
@@ -37,10 +52,24 @@ public:
         return reserve_slowly(bottom, n);
     }
 
-    /// Writes one of `n` records that push() will put in: number 0 is the newest then. There is room.
-    void write(fork_record& r, std::size_t number, std::size_t n) noexcept {
-        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);   // ours
-        mine_.at(bottom + n - 1 - number).store(&r, std::memory_order_relaxed); // published by bottom_
+    /// Writes the records that push() will put in, the newest first.
+    class writer {
+    public:
+        void write(fork_record& r) noexcept {
+            places_.at(--next_).store(&r, std::memory_order_relaxed); // published by bottom_
+        }
+
+    private:
+        friend class fork_deque;
+        writer(const places& p, std::uint64_t end) noexcept : places_(p), next_(end) {}
+
+        const places
+            places_; // by value: what it writes to might change the deque's, for all it is known
+        std::uint64_t next_;
+    };
+    /// Of `n` records. There is room.
+    writer write(std::size_t n) const noexcept {
+        return writer(mine_, bottom_.load(std::memory_order_relaxed) + n); // ours
     }
     /// Puts in the `n` that were written. Returns whether there was nothing before.
     bool push(std::size_t n) noexcept {
@@ -94,21 +123,6 @@ public:
     std::uint64_t bottom_index() const noexcept { return bottom_.load(std::memory_order_relaxed); }
 
 private:
-    /// Where the indices of a ring are.
-    class places {
-    public:
-        places(atomic<fork_record*>* first, std::size_t capacity) noexcept
-            : first_(first), mask_(capacity - 1) {
-            MAGPIE_ASSERT((capacity & mask_) == 0);
-        }
-        std::size_t capacity() const noexcept { return mask_ + 1; }
-        atomic<fork_record*>& at(std::uint64_t i) const noexcept { return first_[i & mask_]; }
-
-    private:
-        atomic<fork_record*>* first_;
-        std::uint64_t mask_;
-    };
-
     class ring {
     public:
         explicit ring(std::size_t capacity)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 namespace magpie::detail {
 
@@ -24,6 +25,37 @@ std::size_t cached_frame_bytes() noexcept;
 std::size_t reserved_frame_bytes() noexcept;
 
 inline constexpr std::size_t frame_alignment = 64;
+inline constexpr std::size_t largest_recycled = 1024;
 inline constexpr std::size_t frame_cache_limit = 256 * 1024;
+
+/// The same memory for a container that lives no longer than a frame.
+template <class T>
+class recycling_allocator {
+    static_assert(alignof(T) <= frame_alignment);
+
+public:
+    using value_type = T;
+
+    recycling_allocator() noexcept = default;
+    template <class U>
+    explicit recycling_allocator(const recycling_allocator<U>&) noexcept {}
+
+    T* allocate(std::size_t n) {
+        if (is_small(n))
+            return static_cast<T*>(allocate_frame(n * sizeof(T)));
+        return std::allocator<T>().allocate(n); // needs no alignment to 64, which would be dearer
+    }
+    void deallocate(T* p, std::size_t n) noexcept {
+        if (is_small(n))
+            deallocate_frame(p, n * sizeof(T));
+        else
+            std::allocator<T>().deallocate(p, n);
+    }
+
+    friend bool operator==(recycling_allocator, recycling_allocator) noexcept { return true; }
+
+private:
+    static bool is_small(std::size_t n) noexcept { return n <= largest_recycled / sizeof(T); }
+};
 
 } // namespace magpie::detail

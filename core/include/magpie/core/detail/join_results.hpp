@@ -147,13 +147,24 @@ public:
                                     std::is_nothrow_move_constructible_v<composite_value_t<value_type>>;
     static values take_settled(branch_list<Branch>& all) {
         if constexpr (!std::is_void_v<value_type>) {
-            values taken;
-            taken.reserve(all.size());
-            all.any([&](Branch& b) {
-                taken.push_back(settled_value(b));
-                return false;
-            });
-            return taken;
+            using value = composite_value_t<value_type>;
+            if constexpr (std::is_trivial_v<value>) { // several times as fast
+                values taken(all.size());
+                auto at = taken.begin();
+                all.any([&](Branch& b) {
+                    *at++ = settled_value(b);
+                    return false;
+                });
+                return taken;
+            } else {
+                values taken;
+                taken.reserve(all.size());
+                all.any([&](Branch& b) {
+                    taken.push_back(settled_value(b));
+                    return false;
+                });
+                return taken;
+            }
         }
     }
 

@@ -38,7 +38,7 @@ public:
     outcome() noexcept {}
     outcome(const outcome&) = delete;
     outcome& operator=(const outcome&) = delete;
-    ~outcome() { reset(); }
+    ~outcome() { destroy(kind_); }
 
     bool empty() const noexcept { return kind_ == kind::none; }
     bool has_error() const noexcept { return kind_ == kind::error; }
@@ -82,15 +82,19 @@ public:
 
     /// Destroys what is there. A value's destructor may throw.
     void reset() noexcept(std::is_nothrow_destructible_v<value_type>) {
-        const kind was = std::exchange(kind_, kind::none);
-        if (was == kind::value)
-            value_.~value_type();
-        else if (was == kind::error)
-            error_.~exception_ptr();
+        destroy(std::exchange(kind_, kind::none));
     }
 
 private:
     enum class kind : unsigned char { none, value, error };
+
+    void destroy(kind was) noexcept(std::is_nothrow_destructible_v<value_type>) {
+        if (was == kind::value)
+            value_.~value_type();
+        else if (was == kind::error) [[unlikely]]
+            error_.~exception_ptr();
+    }
+
     union {
         value_type value_;
         std::exception_ptr error_;
