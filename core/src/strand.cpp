@@ -62,7 +62,7 @@ void branch::unwind() noexcept {
     leaf& l = *std::exchange(leaf_, nullptr);
     if (std::exception_ptr error = l.discard()) // what is below goes first
         note(std::move(error));
-    detail::promise_base* frame = l.at();
+    detail::promise_base* frame = l.is_lone() ? nullptr : l.at();
     while (frame != nullptr) {
         detail::child_link* const link = frame->link;
         detail::promise_base* const parent = link != nullptr ? link->parent : nullptr;

@@ -89,7 +89,7 @@ private:
     }
 
     /// After it had to wait for budget.
-    bool retry() noexcept override {
+    [[gnu::cold]] bool retry() noexcept override {
         const std::coroutine_handle<> first = start();
         if (!first)
             return true;
@@ -98,7 +98,7 @@ private:
     }
 
     /// Starts the children. Gives what is to be resumed; null if all have ended.
-    std::coroutine_handle<> start() noexcept {
+    [[gnu::always_inline]] std::coroutine_handle<> start() noexcept {
         const branch& parent = *this->where();
         strand& owner = parent.owner();
         if (!parent.unconstrained)
@@ -153,17 +153,22 @@ private:
         return this->cancel_running() ? this->surface() : std::noop_coroutine();
     }
 
-    value_type join() {
-        if (this->has_failed()) [[unlikely]]
+    [[gnu::always_inline]] value_type join() {
+        if (!this->has_failed()) [[likely]] {
+            bool settled = true;
+            this->branches_.any([&](auto& b) {
+                settled &= b.settle();
+                return false;
+            });
+            if constexpr (detail::join_results<Branches>::nothrow)
+                if (settled) [[likely]]
+                    return detail::join_results<Branches>::take_settled(this->branches_);
+        }
+        return join_slowly();
+    }
+    [[gnu::noinline]] value_type join_slowly() {
+        if (this->has_failed())
             std::rethrow_exception(this->take_failure());
-        bool settled = true;
-        this->branches_.any([&](auto& b) {
-            settled &= b.settle();
-            return false;
-        });
-        if constexpr (detail::join_results<Branches>::nothrow)
-            if (settled) [[likely]]
-                return detail::join_results<Branches>::take_settled(this->branches_);
         std::exception_ptr first; // of a destructor, or of a value's move
         auto keep = [&](std::exception_ptr error) noexcept {
             this->keep_first(first, std::move(error));
@@ -204,8 +209,13 @@ auto fork_range(R&& range) {
     return branch_list<child>(std::move(children));
 }
 
+[[noreturn]] void refuse_fork_place();
+
 /// @throws std::logic_error if the calling thread runs no task
-void check_fork_place();
+inline void check_fork_place() {
+    if (this_thread().turn == nullptr) [[unlikely]]
+        refuse_fork_place();
+}
 
 } // namespace detail
 

@@ -102,9 +102,11 @@ private:
 
     std::coroutine_handle<> go_on() noexcept;
 
-    /// Who awaits; null in a branch without a frame.
+    bool is_lone() const noexcept { return (place_ & lone) != 0; } ///< in a branch without a frame
+
+    /// Who awaits, if it is not lone.
     detail::promise_base* at() const noexcept {
-        return (place_ & lone) == 0 ? reinterpret_cast<detail::promise_base*>(place_) : nullptr;
+        return reinterpret_cast<detail::promise_base*>(place_);
     }
     void set_place(detail::promise_base& at) noexcept {
         place_ = reinterpret_cast<std::uintptr_t>(&at);

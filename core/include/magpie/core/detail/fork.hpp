@@ -152,7 +152,8 @@ inline fork_record* fork_leaf::take_back() noexcept {
     return nullptr;
 }
 
-inline std::coroutine_handle<> fork_leaf::child_ended() noexcept {
+// Inlined by force: one call less for each child that ends.
+[[gnu::always_inline]] inline std::coroutine_handle<> fork_leaf::child_ended() noexcept {
     --pending_;
     if (next_ != nullptr)
         if (fork_record* const r = take_back())

@@ -71,8 +71,8 @@ protected:
 namespace magpie {
 
 inline branch* leaf::where() const noexcept {
-    const detail::promise_base* const p = at();
-    return p != nullptr ? p->branch_ : reinterpret_cast<branch*>(place_ & ~lone);
+    MAGPIE_ASSERT(place_ != 0);
+    return is_lone() ? reinterpret_cast<branch*>(place_ & ~lone) : at()->branch_;
 }
 
 inline strand& leaf::owner() const noexcept { return where()->owner(); }
@@ -95,8 +95,8 @@ inline std::coroutine_handle<> leaf::go_on() noexcept {
     bound_ = false;
     if (std::exchange(cancelled_, false))
         return where()->surfaced_cancelled();
-    if (detail::promise_base* const p = at())
-        return p->handle();
+    if (!is_lone())
+        return at()->handle();
     branch& lone_branch = *where();
     lone_branch.end_leaf();
     return lone_branch.ended();
