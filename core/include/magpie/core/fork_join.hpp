@@ -49,7 +49,9 @@ public:
     explicit fork_join_operation(std::in_place_t, Tasks&&... tasks) {
         hold_all(std::index_sequence_for<Tasks...>(), std::move(tasks)...);
     }
-    explicit fork_join_operation(Branches&& b) noexcept : base(std::move(b)) {}
+    template <class R, class Make>
+    explicit fork_join_operation(detail::range_of_branches<R, Make>& tasks)
+        : base(std::in_place, tasks) {}
     fork_join_operation(fork_join_operation&&) = default;
     ~fork_join_operation() = default;
 
@@ -195,20 +197,6 @@ auto forked_task(A&& awaitable) {
 template <class A>
 using forked_child = fork_child<typename decltype(forked_task(std::declval<A>()))::value_type>;
 
-/// The children for the elements of a range.
-template <class R>
-auto fork_range(R&& range) {
-    using element = passed_element<R>;
-    using child = forked_child<element>;
-    typename branch_list<child>::storage children;
-    if constexpr (std::ranges::sized_range<R>)
-        children.reserve(std::ranges::size(range));
-    const auto end = std::ranges::end(range);
-    for (auto i = std::ranges::begin(range); i != end; ++i)
-        children.emplace_back().run_later(forked_task(static_cast<element>(*i)));
-    return branch_list<child>(std::move(children));
-}
-
 [[noreturn]] void refuse_fork_place();
 
 /// @throws std::logic_error if the calling thread runs no task
@@ -261,8 +249,10 @@ template <class... Awaitables>
 auto fork_join(Awaitables&&... awaitables) {
     detail::check_fork_place();
     if constexpr (detail::one_range<Awaitables...>) {
-        auto children = detail::fork_range(std::forward<Awaitables>(awaitables)...);
-        return fork_join_operation<decltype(children)>(std::move(children));
+        auto make = []<class A>(A&& a) { return detail::forked_task(std::forward<A>(a)); };
+        detail::range_of_branches source(std::forward<Awaitables>(awaitables)..., make);
+        using child = detail::fork_child<typename decltype(source)::made::value_type>;
+        return fork_join_operation<detail::branch_list<child>>(source);
     } else {
         using children = detail::branch_tuple<detail::forked_child<Awaitables>...>;
         return fork_join_operation<children>(

@@ -129,25 +129,6 @@ private:
 
 namespace detail {
 
-/// How the elements of a range are passed on: of a container that is given away, as rvalues.
-template <class R>
-using passed_element =
-    std::conditional_t<std::is_lvalue_reference_v<R> || std::ranges::view<std::remove_cvref_t<R>>,
-                       std::ranges::range_reference_t<R>, std::ranges::range_rvalue_reference_t<R>>;
-
-template <class R, class Make>
-auto make_branches(R&& range, Make make) {
-    using element = passed_element<R>;
-    using list = branch_list<decltype(make(std::declval<element>()))>;
-    typename list::storage branches;
-    if constexpr (std::ranges::sized_range<R>)
-        branches.reserve(std::ranges::size(range));
-    const auto end = std::ranges::end(range);
-    for (auto i = std::ranges::begin(range); i != end; ++i)
-        branches.push_back(make(static_cast<element>(*i)));
-    return list(std::move(branches));
-}
-
 template <class... Awaitables>
 inline constexpr bool one_range = sizeof...(Awaitables) == 1 &&
                                   (std::ranges::input_range<Awaitables> && ...);
@@ -177,6 +158,9 @@ auto make_join_branch(A&& awaitable) {
 
 template <class A>
 using join_branch_for = decltype(make_join_branch(std::declval<A>()));
+
+template <class A>
+using task_branch_for = decltype(make_task_branch(std::declval<A>()));
 
 /// They make the branches when they are called.
 template <class A>
@@ -226,8 +210,9 @@ template <class... Awaitables>
 auto join(Awaitables&&... awaitables) {
     if constexpr (detail::one_range<Awaitables...>) {
         auto make = []<class A>(A&& a) { return detail::make_join_branch(std::forward<A>(a)); };
-        auto branches = detail::make_branches(std::forward<Awaitables>(awaitables)..., make);
-        return join_all_operation<decltype(branches)>(std::move(branches));
+        detail::range_of_branches source(std::forward<Awaitables>(awaitables)..., make);
+        using branches = detail::branch_list<typename decltype(source)::made>;
+        return join_all_operation<branches>(std::in_place, source);
     } else {
         using branches = detail::branch_tuple<detail::join_branch_for<Awaitables>...>;
         return detail::made_in_place<join_all_operation<branches>>(
@@ -250,11 +235,11 @@ template <class... Awaitables>
 auto try_join(Awaitables&&... awaitables) {
     if constexpr (detail::one_range<Awaitables...>) {
         auto make = []<class A>(A&& a) { return detail::make_task_branch(std::forward<A>(a)); };
-        auto branches = detail::make_branches(std::forward<Awaitables>(awaitables)..., make);
-        return try_join_operation<decltype(branches)>(std::move(branches));
+        detail::range_of_branches source(std::forward<Awaitables>(awaitables)..., make);
+        using branches = detail::branch_list<typename decltype(source)::made>;
+        return try_join_operation<branches>(std::in_place, source);
     } else {
-        using branches =
-            detail::branch_tuple<decltype(detail::make_task_branch(std::declval<Awaitables>()))...>;
+        using branches = detail::branch_tuple<detail::task_branch_for<Awaitables>...>;
         return detail::made_in_place<try_join_operation<branches>>(
             detail::task_branch_maker(std::forward<Awaitables>(awaitables))...);
     }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
+#include <ranges>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -130,14 +131,42 @@ private:
     branch_places<std::index_sequence_for<Branches...>, Branches...> branches_;
 };
 
+/// How the elements of a range are passed on: of a container that is given away, as rvalues.
+template <class R>
+using passed_element =
+    std::conditional_t<std::is_lvalue_reference_v<R> || std::ranges::view<std::remove_cvref_t<R>>,
+                       std::ranges::range_reference_t<R>, std::ranges::range_rvalue_reference_t<R>>;
+
+/// A range, and what makes branches of its elements.
+template <class R, class Make>
+class range_of_branches {
+public:
+    using made = decltype(std::declval<Make&>()(std::declval<passed_element<R>>()));
+
+    range_of_branches(R&& range, Make make) noexcept
+        : range(std::forward<R>(range)), make(std::move(make)) {}
+
+    R&& range;
+    Make make;
+};
+template <class R, class Make>
+range_of_branches(R&&, Make) -> range_of_branches<R, Make>;
+
 /// Any number of branches of one type. They are moved until the first has started.
 template <class Branch>
 class branch_list {
 public:
     static constexpr cancel_safety safety = Branch::safety;
-    using storage = std::vector<Branch, recycling_allocator<Branch>>;
 
-    explicit branch_list(storage&& b) noexcept : branches_(std::move(b)) {}
+    /// A branch from what is made of each element.
+    template <class R, class Make>
+    explicit branch_list(std::in_place_t, range_of_branches<R, Make>& source) {
+        if constexpr (std::ranges::sized_range<R>)
+            branches_.reserve(std::ranges::size(source.range));
+        const auto end = std::ranges::end(source.range);
+        for (auto i = std::ranges::begin(source.range); i != end; ++i)
+            branches_.emplace_back(source.make(static_cast<passed_element<R>>(*i)));
+    }
 
     template <class F>
     [[gnu::always_inline]] bool any(F f) {
@@ -153,7 +182,7 @@ public:
     std::size_t size() const noexcept { return branches_.size(); }
 
 private:
-    storage branches_;
+    std::vector<Branch, recycling_allocator<Branch>> branches_;
 };
 
 /// An operation that owns branches.
@@ -173,8 +202,7 @@ class composite_leaf : public Leaf {
 public:
 protected:
     composite_leaf() = default;
-    explicit composite_leaf(Branches&& b) noexcept : branches_(std::move(b)) {}
-    /// Of a tuple: each branch is made where it stands.
+    /// The branches are made where they stand.
     template <class... Make>
     explicit composite_leaf(std::in_place_t at, Make&... make) : branches_(at, make...) {}
     composite_leaf(composite_leaf&&) = default;
@@ -284,7 +312,6 @@ template <class Derived, class Branches,
 class composite_operation : public Base {
 public:
     composite_operation() = default;
-    explicit composite_operation(Branches&& b) noexcept : Base(std::move(b)) {}
     template <class... Make>
     explicit composite_operation(std::in_place_t at, Make&... make) : Base(at, make...) {}
     composite_operation(composite_operation&&) = default;

@@ -168,6 +168,7 @@ public:
     static constexpr cancel_safety safety = cancel_safety::unknown;
 
     fork_child() noexcept = default;
+    explicit fork_child(task<T>&& t) { run_later(std::move(t)); }
     fork_child(fork_child&& other) noexcept : coroutine_branch<T, fork_record>(std::move(other)) {
         if (promise_base* const root = other.take_root())
             this->hold(static_cast<promise<T>&>(*root));
