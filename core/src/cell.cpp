@@ -57,10 +57,12 @@ void cell::retain() noexcept {
 void cell::release(std::uint32_t references) noexcept {
     // Acquire: the last one to leave sees what the others did before they left; they released.
     // Who holds all there are needs no read-modify-write: nobody else can make another.
-    const bool last = (references_.load(std::memory_order_acquire) & ~aborted_bit) == references ||
-                      (references_.fetch_sub(references, std::memory_order_acq_rel) & ~aborted_bit) ==
+    const bool last = (references_.load(std::memory_order_acquire) & count_mask) == references ||
+                      (references_.fetch_sub(references, std::memory_order_acq_rel) & count_mask) ==
                           references;
     if (last) {
+        if (has_attached()) [[unlikely]]
+            forget_attached();
         drop_result_contained();
         delete this;
     }
@@ -109,7 +111,14 @@ cancel_answer cell::withdraw(leaf& l) noexcept {
                : cancel_answer::coming;
 }
 
+bool cell::has_attached() const noexcept {
+    // Relaxed: it was set before the task's end, which the caller has seen, or on its own turn.
+    return (references_.load(std::memory_order_relaxed) & attached_bit) != 0;
+}
+
 void cell::mark_taken() noexcept {
+    if (has_attached()) [[unlikely]]
+        pass_attached();
     join_.store(taken(), std::memory_order_release); // (E) goes on, for who asks is_finished()
 }
 

@@ -41,6 +41,7 @@ private:
             fork_record& r = cell_.record_;
             exchange_running(&r); // this one goes
             const bool has_result = cell_.has_result_;
+            cell_.pass_attached(parent(r));
             cell_.release(); // *this may be gone
             return r.ended_elsewhere(has_result);
         }

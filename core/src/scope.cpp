@@ -3,6 +3,7 @@
 #include <magpie/core/scope_error.hpp>
 #include <magpie/core/unhandled.hpp>
 
+#include <new>
 #include <string>
 #include <utility>
 
@@ -276,24 +277,44 @@ std::vector<task_failure> scope_state::take_failures(const std::exception_ptr& b
     return all;
 }
 
-std::exception_ptr scope_state::take_first_failure(std::exception_ptr body,
-                                                   const strand& parent) noexcept {
+std::exception_ptr scope_state::take_first_failure(std::exception_ptr body, strand& parent) noexcept {
+    cell& receiver = static_cast<cell&>(parent);
+    std::vector<task_failure> others;
+    const auto in_spite_of_memory = [](auto step) {
+        try {
+            step();
+        } catch (const std::bad_alloc&) { // it is reported all the same
+        }
+    };
+    const auto keep = [&](const cell& c, const std::exception_ptr& error) {
+        report_unhandled(c.where_it_runs(), {error, c.id, c.name(), c.where()});
+        in_spite_of_memory([&] { others.push_back(failure_of(c, error)); });
+    };
+    // What a scope below this one has attached goes on with its exception.
+    const auto keep_attached = [&](cell& c, const std::exception_ptr& error) {
+        for (task_failure& f : c.take_attached(error))
+            in_spite_of_memory([&] { others.push_back(std::move(f)); });
+    };
+
+    keep_attached(receiver, body);
     std::exception_ptr first;
     if (body != nullptr && (failed_ == nullptr || body_failed_after_ == 0))
         first = body;
     while (failed_ != nullptr) {
         scope_member& m = *std::exchange(failed_, failed_->next);
-        const cell& c = *m.task;
         if (first == nullptr)
-            first = std::move(m.error);
+            first = m.error;
         else if (m.error != first)
-            report_unhandled(c.where_it_runs(), {std::move(m.error), c.id, c.name(), c.where()});
+            keep(*m.task, m.error);
+        keep_attached(*m.task, m.error);
         if (m.error == body || first == body)
             body = nullptr;
         m.task->release();
     }
     if (body != nullptr && body != first)
-        report_lost(parent, std::move(body));
+        keep(receiver, body);
+    if (!others.empty())
+        in_spite_of_memory([&] { receiver.attach(first, std::move(others)); });
     return first;
 }
 

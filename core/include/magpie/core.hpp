@@ -3,6 +3,7 @@
 // Everything of magpie::core: tasks, the protocol below them, waiting for time, joining.
 
 #include <magpie/core/as_result.hpp>
+#include <magpie/core/attached_failures.hpp>
 #include <magpie/core/config.hpp>
 #include <magpie/core/deadline.hpp>
 #include <magpie/core/declared_task.hpp>

@@ -64,7 +64,8 @@ public:
 };
 
 /// The first failure ends the scope: of a task, or of the body. The others are dropped, and when they are
-/// gone its exception is rethrown. Whatever else has failed goes to the hook for unhandled exceptions.
+/// gone its exception is rethrown. Whatever else has failed is attached to it (`attached_failures()`), and
+/// goes to the hook for unhandled exceptions.
 inline constexpr scope_policy fail_fast{detail::scope_rule::fail_fast};
 
 /// Every task runs to its end; if any has failed, or the body, a `scope_error` is thrown that has them all.
@@ -260,7 +261,7 @@ private:
 /// refer to locals of the body itself: it may end before them.
 ///
 /// By default the first failure ends the scope: the other tasks and the body are dropped, and when they
-/// are gone its exception is rethrown. With a policy as the first argument: `fail_fast`, the default;
+/// are gone its exception is rethrown; `attached_failures()` gives what else has failed. With a policy as the first argument: `fail_fast`, the default;
 /// `collect_all`; `first_success<T>`; each with a `.limit(n)`. `as_result(scope(...))` gives a
 /// `scope_result<T>` with everything that has failed.
 ///

@@ -12,6 +12,11 @@
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <vector>
+
+namespace magpie {
+struct task_failure;
+}
 
 namespace magpie::detail {
 
@@ -132,11 +137,25 @@ public:
     /// has received its result.
     void leave_set() noexcept;
 
+    // --- what else had failed, of an exception that has reached the task: attached_failures() ---
+
+    /// On the task's turn, or by who has seen its end. Forgets what was there. @throws std::bad_alloc
+    void attach(const std::exception_ptr& thrown, std::vector<task_failure>&& others);
+    std::vector<task_failure> take_attached(const std::exception_ptr& thrown) noexcept;
+    bool has_attached() const noexcept;
+    /// Gives what is attached to the task's exception to who receives that: the calling task or thread.
+    void pass_attached() noexcept;
+    /// The same with whatever it has, to the task of which it is a part.
+    void pass_attached(cell& whole) noexcept;
+
     /// Ends the cell's life as a task: publishes the result. The cell may be gone afterwards.
     void complete() noexcept;
 
     bool is_enrolled() const noexcept { return enrolled_; }
     void set_enrolled(bool on) noexcept { enrolled_ = on; }
+
+    /// Whether it was dropped, and what it waits for takes its time. On its turn.
+    bool is_being_dropped() const noexcept { return state() == phase::coming; }
 
 protected:
     explicit cell(executor& e, std::source_location where) : strand(e), origin_(where) {}
@@ -202,7 +221,12 @@ private:
     atomic<void*> join_{nullptr};
     task_origin origin_;
 
+    void forget_attached() noexcept;
+
+    // What the word of references has beside their number.
     static constexpr std::uint32_t aborted_bit = 1U << 31;
+    static constexpr std::uint32_t attached_bit = 1U << 30;
+    static constexpr std::uint32_t count_mask = attached_bit - 1;
 };
 
 template <class T>

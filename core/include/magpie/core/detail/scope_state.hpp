@@ -91,8 +91,8 @@ public:
     /// What has failed, the body (if that is not null) where it belongs. Forgets it.
     std::vector<task_failure> take_failures(const std::exception_ptr& body, const strand& parent);
 
-    /// Of these the first, null if there is none. The others are reported as unhandled.
-    std::exception_ptr take_first_failure(std::exception_ptr body, const strand& parent) noexcept;
+    /// Of these the first, null if there is none. The others are reported as unhandled, and attached to it.
+    std::exception_ptr take_first_failure(std::exception_ptr body, strand& parent) noexcept;
 
     scope_member* take_winner() noexcept { return std::exchange(winner_, nullptr); }
 

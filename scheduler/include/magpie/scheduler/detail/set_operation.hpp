@@ -33,6 +33,8 @@ public:
     decltype(auto) take() const {
         if (cell_->result().empty())
             throw task_cancelled(cell_->id);
+        if (cell_->result().has_error()) [[unlikely]]
+            cell_->pass_attached();
         return cell_->result().take();
     }
 
@@ -42,8 +44,10 @@ public:
         using taken = task_result<decltype(r.take())>;
         if (r.empty())
             return taken(boost::system::in_place_error, task_cancelled_ptr());
-        if (r.has_error())
+        if (r.has_error()) {
+            cell_->pass_attached();
             return taken(boost::system::in_place_error, r.take_error());
+        }
         if constexpr (std::is_void_v<decltype(r.take())>)
             return taken(boost::system::in_place_value);
         else
