@@ -279,8 +279,8 @@ void strand::run_turn() noexcept {
             continue;
         }
         looked = true;
-        // One that is being dropped already needs nobody to find it: its leaf is in somebody's hand.
-        if (!enrolled_ && phase_ == phase::running && !may_sleep()) {
+        // One that is being dropped already is enrolled for the reports alone.
+        if (!enrolled_ && !may_sleep() && phase_ == phase::running) {
             drop_main(); // the executor is closed
             continue;
         }

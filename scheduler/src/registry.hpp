@@ -21,11 +21,12 @@ public:
     /// How many ids apart the ids of one lane are.
     std::size_t stride() const noexcept { return count_; }
 
-    /// False when closed.
+    /// False when closed. One that is being dropped is let in all the same: nobody has to abort it any
+    /// more, and a report should have it.
     bool add(cell& c) noexcept {
         part& p = part_of(c);
         const lock_guard guard(p.lock);
-        if (p.closed)
+        if (p.closed && !c.is_being_dropped())
             return false;
         c.registry_previous = nullptr;
         c.registry_next = p.first;

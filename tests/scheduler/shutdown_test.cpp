@@ -199,6 +199,56 @@ TEST_SUITE("scheduler.shutdown") {
         CHECK(test::ends(call));
     }
 
+    TEST_CASE(
+        "SCOPE-17 the report has a task that is dropped in its first turn, and shields something") {
+        static constexpr auto shields = [](std::atomic<bool>& begun, magpie::sync::event& e) -> task<> {
+            auto waits = [](std::atomic<bool>& b, magpie::sync::event& until) -> task<> {
+                b = true;
+                co_await until.wait();
+            };
+            co_await magpie::shield(waits(begun, e));
+        };
+        const test::captured_log log;
+        std::atomic<bool> ready{false};
+        std::atomic<bool> begun{false};
+        magpie::sync::event go;
+        runtime rt = test::multi_thread(1).build();
+        join_handle<> h;
+        SUBCASE("by an abort") {
+            auto aborted = [](std::atomic<bool>& known, std::atomic<bool>& b,
+                              magpie::sync::event& e) -> task<> {
+                known = true;
+                static_cast<void>(eventually([&] { return !known.load(); }));
+                co_await shields(b, e);
+            };
+            h = rt.spawn(aborted(ready, begun, go));
+            REQUIRE(eventually([&] { return ready.load(); })); // in its first turn
+            h.abort();
+            ready = false;
+            REQUIRE(eventually([&] { return begun.load(); }));
+        }
+        SUBCASE("by the end of the runtime") {
+            auto outlasts = [](std::atomic<bool>& r, std::atomic<bool>& b,
+                               magpie::sync::event& e) -> task<> {
+                auto nothing = []() -> task<> { co_return; };
+                r = true;
+                for (;;) { // until a spawn is refused; the only worker is busy with this
+                    const join_handle<> probe = magpie::spawn(nothing());
+                    if (probe.is_finished())
+                        break;
+                }
+                co_await shields(b, e);
+            };
+            h = rt.spawn(outlasts(ready, begun, go));
+            REQUIRE(eventually([&] { return ready.load(); }));
+        }
+        CHECK_FALSE(rt.shutdown_timeout(100ms));
+        INFO(log.text());
+        CHECK(log.contains("task " + std::to_string(h.id()) + ", spawned at"));
+        go.set();
+        CHECK(test::ends_cancelled(h));
+    }
+
     TEST_CASE("CPP-24 shutdown_background in a task of the same runtime ends it") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);

@@ -35,7 +35,8 @@ public:
     virtual void adopt(detail::cell& c) noexcept = 0;
 
     /// Called on the task's turn before it first goes idle, so that a shutdown can find it.
-    /// Returns false when the executor is closed: the task is to be dropped instead.
+    /// Returns false when the executor is closed: the task is to be dropped instead. If that takes its
+    /// time this is called once more, so that a report has it.
     virtual bool enroll(detail::cell& c) noexcept = 0;
 
     /// Called on the task's last turn, when its frames are gone and before its waiter is told.
