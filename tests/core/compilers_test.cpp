@@ -284,6 +284,30 @@ script class_in_conditional(counted c) {
     const counted d = c.value == 0 ? co_await give_counted() : counted();
     co_return d.value;
 }
+/// What is awaited is an object itself, as a task is.
+class give_by_object {
+public:
+    explicit give_by_object(counted c) : counted_(std::move(c)) {}
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    int await_resume() const noexcept { return counted_.value; }
+
+private:
+    counted counted_;
+};
+give_by_object one_of(counted c) { return give_by_object(std::move(c)); }
+
+script awaited_conditional(counted c) {
+    co_return co_await (c.value == 0 ? one_of(c) : one_of(counted()));
+}
+script conditional_argument(counted c) {
+    co_return co_await use(c.value == 0 ? with_constructor(c) : with_constructor(counted()));
+}
+script named_conditional(counted c) {
+    auto chosen = c.value == 0 ? one_of(c) : one_of(counted());
+    co_return co_await std::move(chosen);
+}
+
 script class_in_if(counted c) {
     if (c.value == 0) {
         const counted d = co_await give_counted();
@@ -415,8 +439,11 @@ TEST_SUITE("core.compilers") {
         safe("constructor", alive_after(class_with_constructor) == 0);
     }
 
-    TEST_CASE("g++ 12 destroys an awaited class object in an arm of ?: twice") {
+    TEST_CASE("g++ 12 destroys a class object that ?: chooses twice if its expression awaits") {
         defect_of_gcc_12("class", alive_after(class_in_conditional) == -1);
+        defect_of_gcc_12("awaited", alive_after(awaited_conditional) == -1);
+        defect_of_gcc_12("argument", alive_after(conditional_argument) == -1);
+        safe("named", alive_after(named_conditional) == 0);
         safe("if and else", alive_after(class_in_if) == 0);
         safe("scalar", alive_after(scalar_in_conditional) == 0);
     }

@@ -118,6 +118,32 @@ class TemporaryLambdaWithCaptures(unittest.TestCase):
         )
 
 
+class AwaitedChoice(unittest.TestCase):
+    def assert_found(self, statement, count=1):
+        text = "task<> f(int n, T t) {\n int k = 0;\n " + statement + "\n}\n"
+        self.assertEqual([line for line, _ in traps.find(text)], [3] * count, text)
+
+    def test_found(self):
+        for statement in (
+            "co_await (n ? a() : b());",
+            "const int m = co_await (n > 1 ? x::a(t) : x::b(t)) + 1;",
+            "co_await (n ? std::move(one) : two(1));",
+            "co_return co_await(n ? task<>() : task<>{});",
+        ):
+            self.assert_found(statement)
+
+    def test_safe(self):
+        for statement in (
+            "auto c = n ? a() : b(); co_await std::move(c);",
+            "co_await (n ? one : two);",
+            "co_await a(n ? 1 : 2);",
+            "co_await (a(n ? 1 : 2));",
+            "co_await a() ? 1 : 2;",
+            "if (n) co_await a(); else co_await b();",
+        ):
+            self.assert_found(statement, 0)
+
+
 class Literals(unittest.TestCase):
     def test_do_not_confuse(self):
         text = """

@@ -1,4 +1,4 @@
-"""The two defects of g++ 12 that compile without a word: docs/compilers.md.
+"""Defects of g++ 12 that compile without a word, as far as text shows them: docs/compilers.md.
 
 Text cannot tell a trivial capture from any other, so each copied capture counts.
 """
@@ -17,6 +17,10 @@ _CAPTURE = (
     "a lambda that captures by copy is a temporary of an expression that awaits: g++ 12 destroys its "
     "captures twice. Give it a name first: `auto f = [...] {...};`, then `co_await g(std::move(f))`"
 )
+_CHOICE = (
+    "co_await of a temporary that ?: chooses: g++ 12 destroys it twice. Choose with if and else, or give "
+    "it a name first: `auto t = c ? a() : b();`, then `co_await std::move(t)`"
+)
 
 
 def find(text):
@@ -26,6 +30,7 @@ def find(text):
     source = Source(text)
     found = [(p, _CONDITION.format(word)) for p, word in _conditions(source)]
     found += [(p, _CAPTURE) for p in _captures(source)]
+    found += [(p, _CHOICE) for p in _choices(source)]
     return sorted((source.line(p), message) for p, message in found)
 
 
@@ -169,3 +174,26 @@ def _is_initialiser(source, brace):
         return False  # a function's trailing return type
     words = ("else", "do", "try", "const", "noexcept", "mutable", "override", "final")
     return bool(re.match(r"[\w>]", previous)) and source.word_before(brace) not in words
+
+
+# ---- a temporary that ?: chooses, awaited at once ---------------------------------------------------------
+
+
+def _choices(source):
+    for match in re.finditer(r"\bco_await\s*(?=\()", source.text):
+        end = source.partner.get(match.end())
+        if end is None:
+            continue
+        # What stands in inner brackets belongs to a call; an arm that ends with one is a temporary.
+        operand, position = "", match.end() + 1
+        while position < end:
+            char = source.text[position]
+            if char in "([{" and position in source.partner:
+                operand += char + source.text[source.partner[position]]
+                position = source.partner[position] + 1
+            else:
+                operand += char
+                position += 1
+        _, chooses, arms = operand.partition("?")
+        if chooses and any(re.search(r"[)}]\s*$", arm) for arm in re.split(r"(?<!:):(?!:)", arms)):
+            yield match.start()
