@@ -39,6 +39,10 @@ class Row:
         """Runs once, before the pairs."""
 
 
+# Rows whose n is the size of a problem, not a count: a half of it is another problem.
+SHAPES = ("fork_nqueens", "fork_matmul")
+
+
 class DriverRow(Row):
     """A workload that drivers run; `--list` of ours says how large and how long."""
 
@@ -57,7 +61,8 @@ class DriverRow(Row):
         if options.quick:
             if seconds:
                 seconds = 1
-            elif not self.once:  # what is neither repeated nor bounded by time measures memory
+            # What is neither repeated nor bounded by time measures memory.
+            elif not self.once and self.name not in SHAPES:
                 n = max(n // 2, 1)
         command = [programs[side], self.name, "--workers", options.workers, "--n", n,
                    "--reps", options.reps]
