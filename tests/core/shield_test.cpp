@@ -13,6 +13,7 @@
 #include <test/run.hpp>
 #include <test/trace.hpp>
 #include <test/unhandled_log.hpp>
+#include <test/waits.hpp>
 
 #include <doctest/doctest.h>
 
@@ -31,7 +32,10 @@ using magpie::shield;
 using magpie::task;
 using magpie::timeout;
 using magpie::sync::event;
+using test::await_it;
+using test::ends_later;
 using test::noisy;
+using test::outer;
 using test::trace;
 
 namespace {
@@ -49,21 +53,6 @@ task<> slow_cleanup(trace& log, clock::duration d) {
     co_await magpie::sleep_for(d);
     log.add("cleaned");
 }
-
-/// Awaits with something of its own to destroy.
-template <class Operation>
-task<> outer(trace& log, Operation op) {
-    const noisy local(log, "outer-gone");
-    co_await std::move(op);
-    log.add("went on");
-}
-
-template <class Operation>
-task<> await_it(Operation op) {
-    co_await std::move(op);
-}
-
-task<> ends_later() { co_await magpie::yield_now(); }
 
 } // namespace
 

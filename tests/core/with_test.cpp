@@ -11,6 +11,7 @@
 #include <test/run.hpp>
 #include <test/trace.hpp>
 #include <test/unhandled_log.hpp>
+#include <test/waits.hpp>
 
 #include <doctest/doctest.h>
 
@@ -26,7 +27,10 @@ using magpie::task;
 using magpie::timeout;
 using magpie::with;
 using magpie::sync::event;
+using test::await_it;
+using test::ends_later;
 using test::noisy;
+using test::outer;
 using test::trace;
 
 namespace {
@@ -64,20 +68,6 @@ task<> close_and_fail(handle& h) {
     co_await close_it(h);
     throw std::runtime_error("teardown failed");
 }
-
-template <class Operation>
-task<> outer(trace& log, Operation op) {
-    const noisy local(log, "outer-gone");
-    co_await std::move(op);
-    log.add("went on");
-}
-
-template <class Operation>
-task<> await_it(Operation op) {
-    co_await std::move(op);
-}
-
-task<> ends_later() { co_await magpie::yield_now(); }
 
 } // namespace
 

@@ -6,6 +6,7 @@
 
 #include <test/layouts.hpp>
 #include <test/limits.hpp>
+#include <test/members.hpp>
 #include <test/run.hpp>
 #include <test/trace.hpp>
 #include <test/unhandled_log.hpp>
@@ -25,29 +26,15 @@ using namespace std::chrono_literals;
 using magpie::join_map;
 using magpie::task;
 using magpie::sync::event;
+using test::fail;
+using test::give;
+using test::give_after;
+using test::never;
 using test::noisy;
 using test::trace;
 using map = join_map<std::string, int>;
 
 namespace {
-
-task<int> give(int n) { co_return n; }
-
-task<int> give_after(event& e, int n) {
-    co_await e.wait();
-    co_return n;
-}
-
-task<int> fail(const char* what) {
-    throw std::runtime_error(what);
-    co_return 0;
-}
-
-task<int> never(noisy) {
-    event e;
-    co_await e.wait();
-    co_return 0;
-}
 
 std::string word_of(const magpie::joined_by_key<std::string, int>& j) {
     return j.key + "=" +

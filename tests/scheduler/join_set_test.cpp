@@ -8,6 +8,7 @@
 #include <test/in_child.hpp>
 #include <test/layouts.hpp>
 #include <test/limits.hpp>
+#include <test/members.hpp>
 #include <test/run.hpp>
 #include <test/trace.hpp>
 #include <test/unhandled_log.hpp>
@@ -32,54 +33,21 @@ using namespace std::chrono_literals;
 using magpie::join_set;
 using magpie::task;
 using magpie::sync::event;
+using test::drain;
+using test::fail;
+using test::give;
+using test::give_after;
+using test::never;
+using test::next_of;
 using test::noisy;
 using test::on_each_layout;
 using test::trace;
 
 namespace {
 
-task<int> give(int n) { co_return n; }
-
 task<int> give_later(int n, magpie::clock::duration d) {
     co_await magpie::sleep_for(d);
     co_return n;
-}
-
-task<int> give_after(event& e, int n) {
-    co_await e.wait();
-    co_return n;
-}
-
-task<int> fail(const char* what) {
-    throw std::runtime_error(what);
-    co_return 0;
-}
-
-task<int> never(noisy) {
-    event e;
-    co_await e.wait();
-    co_return 0;
-}
-
-/// What the next join of the set gives, as a word.
-task<std::string> next_of(join_set<int>& set) {
-    try {
-        const std::optional<int> n = co_await set.join_next();
-        co_return n ? std::to_string(*n) : "none";
-    } catch (const magpie::task_cancelled&) {
-        co_return "cancelled";
-    } catch (const std::runtime_error& e) {
-        co_return e.what();
-    }
-}
-
-task<> drain(join_set<int>& set, trace& log) {
-    for (;;) {
-        const std::string word = co_await next_of(set);
-        log.add(word);
-        if (word == "none")
-            break;
-    }
 }
 
 } // namespace
