@@ -5,6 +5,7 @@
 
 #include <test/held.hpp>
 #include <test/in_child.hpp>
+#include <test/permits.hpp>
 #include <test/run.hpp>
 #include <test/trace.hpp>
 #include <test/unhandled_log.hpp>
@@ -477,6 +478,52 @@ TEST_SUITE("core.scope") {
         CHECK(log.take().substr(3) == " grandchild child body parent");
         CHECK(test::outcome_of(h) == "cancelled");
         CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE(
+        "a dropped body holds what it has until its tasks are gone, shields with their limits, too") {
+        /// What has to be given back by waiting for it first.
+        class permit {
+        public:
+            explicit permit(test::permits& p) : from_(p) {}
+            permit(const permit&) = delete;
+            ~permit() { from_.add(); }
+
+        private:
+            test::permits& from_;
+        };
+        test::manual_executor ex;
+        test::permits one;
+        one.add();
+        trace log;
+        auto main = [](test::permits& p, trace& l) -> task<> {
+            auto cleanup = [](test::permits& from, trace& words) -> task<> {
+                const noisy local(words, "cleanup");
+                co_await from.take();
+                words.add("not reached: the body has it");
+            };
+            auto child = [](auto clean, test::permits& from, trace& words) -> task<> {
+                co_await magpie::shield(5ms, clean(from, words));
+            };
+            auto body = [&](task_scope& s) -> task<> {
+                co_await p.take();
+                const permit mine(p);
+                const noisy local(l, "body");
+                s.spawn(child(cleanup, p, l));
+                event e;
+                co_await e.wait();
+            };
+            co_await scope(body);
+        };
+        auto h = ex.spawn(main(one, log));
+        ex.run_until_idle();
+        h.abort();
+        ex.advance(4ms);
+        CHECK(log.text().empty());
+        ex.advance(1ms);
+        CHECK(log.text() == "cleanup body");
+        CHECK(test::outcome_of(h) == "cancelled");
+        CHECK(one.left() == 1);
     }
 
     TEST_CASE("SCOPE-04 a scope below a timeout or a select is dropped with its tasks, and gone") {
