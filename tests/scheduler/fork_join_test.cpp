@@ -1,6 +1,8 @@
 #include <magpie/core/fork_join.hpp>
 
+#include <magpie/core/as_result.hpp>
 #include <magpie/core/select.hpp>
+#include <magpie/core/shield.hpp>
 #include <magpie/core/this_task.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/core/yield.hpp>
@@ -280,6 +282,109 @@ TEST_SUITE("scheduler.fork_join") {
         auto rt = runtime::builder().worker_threads(2).thread_stack_size(1 << 20).build();
         CHECK(rt.block_on(chain::of(depth)) == depth);
         CHECK(rt.block_on(chain::last(depth)) == depth);
+    }
+
+    TEST_CASE("a chain of forks of any depth is dropped without a stack, innermost first") {
+        /// What each level of the chain refers to.
+        struct ends {
+            event never;
+            event shielded;
+            int deepest = -1;
+            int gone = 0;
+            bool in_order = true;
+        };
+        class level {
+        public:
+            level(ends& e, int depth) : ends_(e), depth_(depth) { e.deepest = depth; }
+            level(const level&) = delete;
+            ~level() { ends_.in_order = ends_.in_order && depth_ == ends_.gone++; }
+
+        private:
+            ends& ends_;
+            int depth_;
+        };
+        struct chain {
+            static task<> wait_in_shield(event& e) { co_await e.wait(); }
+            static task<> bottom(ends& e, bool shields) {
+                if (shields)
+                    co_await magpie::shield(wait_in_shield(e.shielded));
+                co_await e.never.wait();
+            }
+            static task<> of(int depth, ends& e, bool shields) {
+                const level here(e, depth);
+                if (depth == 0)
+                    co_await bottom(e, shields);
+                else
+                    co_await fork_join(of(depth - 1, e, shields), bottom(e, false));
+            }
+            static task<> last(int depth, ends& e, bool shields) {
+                const level here(e, depth);
+                if (depth == 0)
+                    co_await bottom(e, shields);
+                else
+                    co_await fork_join(bottom(e, false), last(depth - 1, e, shields));
+            }
+        };
+        constexpr int depth = test::scaled(300'000);
+        static constexpr auto drop = [](task<> t, ends& e, bool shields) -> task<> {
+            auto h = magpie::spawn(std::move(t));
+            while (e.deepest != 0)
+                co_await magpie::yield_now();
+            h.abort();
+            if (shields) {
+                for (int i = 0; i < depth; ++i)
+                    co_await magpie::yield_now();
+                CHECK(e.gone == 0);
+                CHECK_FALSE(h.is_finished());
+                e.shielded.set();
+            }
+            const auto r = co_await magpie::as_result(h);
+            CHECK(r.has_error());
+            CHECK(e.gone == depth + 1);
+            CHECK(e.in_order);
+        };
+        for (const bool shields : {false, true})
+            for (const auto make : {&chain::of, &chain::last})
+                test::on_small_stack([&] {
+                    ends e;
+                    on_this_thread().block_on(drop(make(depth, e, shields), e, shields));
+                });
+    }
+
+    TEST_CASE("a chain of forks that is shared by several workers is dropped innermost first") {
+        for (const unsigned workers : {2U, 4U}) {
+            std::atomic<int> alive{0};
+            std::atomic<bool> at_the_end{false};
+            event never;
+            struct chain {
+                class level {
+                public:
+                    level(std::atomic<int>& n, int depth) : alive_(n), depth_(depth) { ++n; }
+                    level(const level&) = delete;
+                    ~level() { CHECK(alive_-- == depth_ + 1); }
+
+                private:
+                    std::atomic<int>& alive_;
+                    int depth_; // from the root
+                };
+                static task<> of(int depth, int deepest, std::atomic<int>& n, std::atomic<bool>& end,
+                                 event& e) {
+                    const level here(n, depth);
+                    if (depth < deepest) {
+                        co_await fork_join(yields(1), of(depth + 1, deepest, n, end, e));
+                    } else {
+                        end = true;
+                        co_await e.wait();
+                    }
+                }
+            };
+            auto rt = with_workers(workers);
+            auto h = rt.spawn(chain::of(0, 200, alive, at_the_end, never));
+            CHECK(test::eventually([&] { return at_the_end.load(); }));
+            h.abort();
+            CHECK(test::ends(h));
+            CHECK(alive == 0);
+        }
     }
 
     // --- fairness ---

@@ -8,6 +8,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <exception>
+#include <limits>
 #include <ranges>
 #include <type_traits>
 #include <utility>
@@ -143,7 +144,7 @@ private:
             }
             return this->has_failed(); // nothing starts after a failure
         });
-        const bool over = this->has_failed() ? this->cancel_running() : pending_ == 0;
+        const bool over = this->has_failed() ? cancel_children() : pending_ == 0;
         return over ? std::coroutine_handle<>() : std::noop_coroutine();
     }
 
@@ -152,7 +153,54 @@ private:
         if (!this->has_failed())
             return this->child_ended();
         --pending_;
-        return this->cancel_running() ? this->surface() : std::noop_coroutine();
+        return cancel_children() ? this->surface() : std::noop_coroutine();
+    }
+
+    // How it is dropped: each level of a tree in a step of its own, on the way down and on the way up. So
+    // trees may be as deep as they like: a drop uses no stack, as that of a chain of awaits (R13).
+
+    cancel_answer cancel() noexcept override {
+        next_ = nullptr;                                        // none begins any more,
+        pending_ = std::numeric_limits<std::size_t>::max() / 2; // and none that ends is the last
+        if (!this->is_stepping())
+            this->step_later();
+        return cancel_answer::coming;
+    }
+
+    /// Asks all that run to end. Whether all are quiet: then their frames stand until `join`.
+    bool cancel_children() noexcept {
+        asked_ = true;
+        coming_ = 0;
+        this->branches_.any([&](auto& b) {
+            if (b.request_cancel() == cancel_answer::coming)
+                ++coming_;
+            return false;
+        });
+        // What is quiet does not stand until the others have come: it may hold what they wait for.
+        if (coming_ > 0 && !this->is_stepping())
+            this->step_later();
+        return coming_ == 0 && !this->is_stepping();
+    }
+
+    std::coroutine_handle<> branch_gone(branch&) noexcept override {
+        if (--coming_ == 0 && !this->is_stepping())
+            this->step_later();
+        return std::noop_coroutine();
+    }
+
+    std::coroutine_handle<> step() noexcept override {
+        if (this->is_dropped()) {
+            if (!asked_ && !cancel_children())
+                return std::noop_coroutine(); // there is one more step
+            if (std::exception_ptr error = this->discard())
+                detail::leaf_access::note(*this->where(), std::move(error));
+        } else {
+            this->branches_.any([](auto& b) {
+                b.clear();
+                return false;
+            });
+        }
+        return coming_ > 0 ? std::noop_coroutine() : this->surface();
     }
 
     [[gnu::always_inline]] value_type join() {
@@ -178,6 +226,8 @@ private:
         return detail::join_results<Branches>::take(this->branches_, first, keep);
     }
 
+    std::size_t coming_ = 0; // children that were asked to end, and have not surfaced
+    bool asked_ = false;
     bool begun_ = false;
 };
 
