@@ -152,7 +152,6 @@ private:
         this->look_at(b);
         if (!this->has_failed())
             return this->child_ended();
-        --pending_;
         return cancel_children() ? this->surface() : std::noop_coroutine();
     }
 
@@ -160,30 +159,33 @@ private:
     // trees may be as deep as they like: a drop uses no stack, as that of a chain of awaits (R13).
 
     cancel_answer cancel() noexcept override {
-        next_ = nullptr;                                        // none begins any more,
-        pending_ = std::numeric_limits<std::size_t>::max() / 2; // and none that ends is the last
+        if (!asked_) {
+            next_ = nullptr;                                        // none begins any more,
+            pending_ = std::numeric_limits<std::size_t>::max() / 2; // and none that ends is the last
+        }
         if (!this->is_stepping())
             this->step_later();
         return cancel_answer::coming;
     }
 
-    /// Asks all that run to end. Whether all are quiet: then their frames stand until `join`.
+    /// Asks all that run to end; `pending_` are from then on those that have still to surface. Whether
+    /// there are none: then the frames stand until `join`.
     bool cancel_children() noexcept {
         asked_ = true;
-        coming_ = 0;
+        pending_ = 0;
         this->branches_.any([&](auto& b) {
             if (b.request_cancel() == cancel_answer::coming)
-                ++coming_;
+                ++pending_;
             return false;
         });
         // What is quiet does not stand until the others have come: it may hold what they wait for.
-        if (coming_ > 0 && !this->is_stepping())
+        if (pending_ > 0 && !this->is_stepping())
             this->step_later();
-        return coming_ == 0 && !this->is_stepping();
+        return pending_ == 0 && !this->is_stepping();
     }
 
     std::coroutine_handle<> branch_gone(branch&) noexcept override {
-        if (--coming_ == 0 && !this->is_stepping())
+        if (--pending_ == 0 && !this->is_stepping())
             this->step_later();
         return std::noop_coroutine();
     }
@@ -200,7 +202,7 @@ private:
                 return false;
             });
         }
-        return coming_ > 0 ? std::noop_coroutine() : this->surface();
+        return pending_ > 0 ? std::noop_coroutine() : this->surface();
     }
 
     [[gnu::always_inline]] value_type join() {
@@ -226,8 +228,7 @@ private:
         return detail::join_results<Branches>::take(this->branches_, first, keep);
     }
 
-    std::size_t coming_ = 0; // children that were asked to end, and have not surfaced
-    bool asked_ = false;
+    bool asked_ = false; // the children were asked to end
     bool begun_ = false;
 };
 

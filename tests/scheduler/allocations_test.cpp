@@ -1,0 +1,156 @@
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync.hpp>
+
+#include <test/layouts.hpp>
+#include <test/limits.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <utility>
+
+using namespace std::chrono_literals;
+using magpie::task;
+
+// A sanitizer has an operator new of its own, and turns the recycling of frames off.
+#if !defined(MAGPIE_TEST_SANITIZED)
+
+namespace {
+
+std::atomic<std::size_t> allocations{0};
+
+void* allocate(std::size_t size, std::size_t alignment) {
+    allocations.fetch_add(1, std::memory_order_relaxed); // read on the same thread
+    void* const p = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (p == nullptr)
+        throw std::bad_alloc();
+    return p;
+}
+
+} // namespace
+
+void* operator new(std::size_t size) { return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+void* operator new(std::size_t size, std::align_val_t a) {
+    return allocate(size, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+/// How often the heap is asked for memory by many rounds of `round(i)`, when some have been made.
+template <class Round>
+task<std::size_t> allocations_of(Round round) {
+    for (int i = 0; i < 200; ++i)
+        co_await round(i);
+    const std::size_t before = allocations;
+    for (int i = 0; i < 2'000; ++i)
+        co_await round(i);
+    co_return allocations - before;
+}
+
+template <class Round>
+std::size_t on_one_thread(Round round) {
+    auto rt = test::current_thread().build();
+    return rt.block_on(allocations_of(round));
+}
+
+task<int> number(int n) {
+    co_await magpie::yield_now();
+    co_return n;
+}
+
+} // namespace
+
+TEST_SUITE("scheduler.allocations") {
+    TEST_CASE("to wait for a token allocates nothing, whether it is cancelled or lost") {
+        const magpie::cancellation_token never;
+        auto loses = [&](int) -> task<> {
+            co_await magpie::select(never.cancelled(), magpie::yield_now());
+            co_await never.run_until_cancelled(magpie::yield_now());
+        };
+        CHECK(on_one_thread(loses) == 0);
+
+        auto wins = [](int) -> task<> {
+            const magpie::cancellation_token stop;
+            auto cancels = [](magpie::cancellation_token t) -> task<> {
+                co_await magpie::yield_now();
+                t.cancel();
+            };
+            co_await magpie::join(stop.cancelled(), stop.cancelled(), cancels(stop));
+        };
+        CHECK(on_one_thread(wins) == 0);
+    }
+
+    TEST_CASE("to join, select, time out, shield and tear down allocates nothing") {
+        magpie::sync::event never;
+        auto round = [&](int i) -> task<> {
+            co_await magpie::join(number(1), number(2));
+            co_await magpie::try_join(number(1), magpie::yield_now());
+            co_await magpie::select(number(1), never.wait(), magpie::sleep_for(1h));
+            co_await magpie::timeout(i % 100 == 0 ? 1us : 1h, number(1));
+            co_await magpie::deadline(1h, number(1));
+            co_await magpie::shield(number(1));
+            auto body = [](int& n) { return number(n); };
+            auto teardown = [](int&) { return number(0); };
+            co_await magpie::with(3, body, teardown);
+        };
+        CHECK(on_one_thread(round) == 0);
+    }
+
+    TEST_CASE("a scope, its tasks and a fork_join come from the recycled memory of frames") {
+        auto round = [](int) -> task<> {
+            int sum = 0;
+            auto body = [&sum](magpie::task_scope& s) -> task<> {
+                auto adds = [](int& to) -> task<> { to += co_await number(1); };
+                s.spawn(adds(sum));
+                s.spawn(adds(sum));
+                co_return;
+            };
+            co_await magpie::scope(body);
+            co_await magpie::fork_join(number(1), number(2));
+            co_await magpie::spawn(number(1));
+        };
+        CHECK(on_one_thread(round) == 0);
+    }
+
+    TEST_CASE("to wait for a lock, a permit, a notification or a message allocates nothing") {
+        magpie::sync::mutex lock;
+        magpie::sync::semaphore places(1);
+        magpie::sync::notify bell;
+        auto ends = magpie::sync::mpsc::channel<int>(1);
+        auto round = [&](int i) -> task<> {
+            auto holds = [](magpie::sync::mutex& m, magpie::sync::semaphore& s) -> task<> {
+                const auto guard = co_await m.lock();
+                const auto permit = co_await s.acquire();
+                co_await magpie::yield_now();
+            };
+            co_await magpie::join(holds(lock, places), holds(lock, places));
+            auto rings = [](magpie::sync::notify& n) -> task<> {
+                co_await magpie::yield_now();
+                n.notify_one();
+            };
+            co_await magpie::join(bell.notified(), rings(bell));
+            auto sends = [](magpie::sync::mpsc::sender<int>& tx, int n) -> task<> {
+                static_cast<void>(co_await tx.send(int(n)));
+                static_cast<void>(co_await tx.send(int(n)));
+            };
+            auto receives = [](magpie::sync::mpsc::receiver<int>& rx) -> task<> {
+                co_await rx.recv();
+                co_await rx.recv();
+            };
+            co_await magpie::join(sends(ends.tx, i), receives(ends.rx));
+        };
+        CHECK(on_one_thread(round) == 0);
+    }
+}
+
+#endif
