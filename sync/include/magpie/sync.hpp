@@ -23,6 +23,7 @@
 #include <magpie/sync/rendezvous.hpp>
 #include <magpie/sync/scoped_lock.hpp>
 #include <magpie/sync/semaphore.hpp>
+#include <magpie/sync/send_error.hpp>
 #include <magpie/sync/send_result.hpp>
 #include <magpie/sync/set_once.hpp>
 #include <magpie/sync/shared_mutex.hpp>

@@ -8,6 +8,7 @@
 #include <magpie/sync/detail/closed_operation.hpp>
 #include <magpie/sync/detail/endpoints.hpp>
 #include <magpie/sync/received.hpp>
+#include <magpie/sync/send_error.hpp>
 #include <magpie/sync/send_result.hpp>
 
 #include <concepts>
@@ -314,6 +315,13 @@ public:
         if (error_ != nullptr) [[unlikely]]
             std::rethrow_exception(std::exchange(error_, nullptr));
         return detail::to_result(status_);
+    }
+
+    /// The same for `as_result`: a value that was not delivered comes back in the error.
+    auto take_result()
+        requires(!std::is_const_v<Value>)
+    {
+        return send_outcome<T>(await_resume(), *value_);
     }
 
 private:

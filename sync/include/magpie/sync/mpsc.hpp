@@ -51,6 +51,8 @@ public:
 
     /// Sends a value; waits while the channel is full.
     ///
+    /// Gives a `send_result`; `as_result(send(...))` gives a value that was not sent back in a `send_error<T>`.
+    ///
     /// @throws what the value's move throws: nothing is sent then
     /// @par Cancellation
     /// Cancel-safe: dropped before its end it has sent nothing, and the value is as it was. It loses its

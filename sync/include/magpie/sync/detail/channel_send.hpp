@@ -5,6 +5,7 @@
 #include <magpie/core/operation.hpp>
 #include <magpie/core/timeout.hpp>
 #include <magpie/sync/detail/channel_state.hpp>
+#include <magpie/sync/send_error.hpp>
 #include <magpie/sync/send_result.hpp>
 
 #include <cstddef>
@@ -78,6 +79,15 @@ public:
         return to_result(status_);
     }
 
+    Value& value() const noexcept { return *value_; }
+
+    /// The same for `as_result`: a value that was not delivered comes back in the error.
+    auto take_result()
+        requires(!std::is_const_v<Value>)
+    {
+        return send_outcome<T>(await_resume(), *value_);
+    }
+
 private:
     bool put(bool granted) noexcept {
         status_ = channel_->put(*value_, level_, granted, error_);
@@ -111,14 +121,26 @@ public:
 
     template <class Duration>
     send_timeout_operation(send_operation<T, Value>&& send, Duration limit) noexcept
-        : base(magpie::detail::branch_maker(std::move(send)), [limit] {
-              return magpie::detail::operation_branch<timer>(std::in_place, timer(limit));
-          }) {}
+        : base(
+              magpie::detail::branch_maker(std::move(send)),
+              [limit] { return magpie::detail::operation_branch<timer>(std::in_place, timer(limit)); }),
+          value_(&send.value()) {}
 
     send_result await_resume() {
         const std::optional<send_result> in_time = base::await_resume();
         return in_time.value_or(send_result(send_result::status::timed_out));
     }
+
+    /// The same for `as_result`, as that of a send without a limit.
+    auto take_result() {
+        if constexpr (std::is_const_v<Value>)
+            return result<send_result>(boost::system::in_place_value, await_resume());
+        else
+            return send_outcome<T>(await_resume(), *value_);
+    }
+
+private:
+    Value* value_;
 };
 
 } // namespace detail
