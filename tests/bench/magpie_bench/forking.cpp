@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <ranges>
 #include <tuple>
 #include <vector>
@@ -48,11 +49,15 @@ task<bench::sample> fork_skynet(bench::options options) {
     co_return watch.stop(leaves);
 }
 
-task<std::uint64_t> place(bench::board b) {
+/// The solutions that begin with `before` and a queen in `column`.
+task<std::uint64_t> place(const bench::board& before, unsigned column) {
+    const bench::board b = before.with(column);
     if (b.rows == b.size)
         co_return std::uint64_t{1};
     bench::legal_columns columns(b);
-    const auto child = [&b](unsigned column) { return place(b.with(column)); };
+    if (columns.size() == 0)
+        co_return std::uint64_t{0};
+    const auto child = [&b](unsigned next) { return place(b, next); };
     const auto counts = co_await fork_join(columns | std::views::transform(child));
     std::uint64_t sum = 0;
     for (const std::uint64_t n : counts)
@@ -63,7 +68,11 @@ task<std::uint64_t> place(bench::board b) {
 task<bench::sample> fork_nqueens(bench::options options) {
     const auto size = static_cast<unsigned>(std::min<std::uint64_t>(options.n, bench::most_queens));
     const bench::stopwatch watch;
-    bench::check("solutions", co_await place({.size = size}), bench::queens_solutions(size));
+    const bench::board empty{.size = size};
+    const auto child = [&empty](unsigned first) { return place(empty, first); };
+    const auto counts = co_await fork_join(std::views::iota(0U, size) | std::views::transform(child));
+    bench::check("solutions", std::accumulate(counts.begin(), counts.end(), std::uint64_t{0}),
+                 bench::queens_solutions(size));
     co_return watch.stop(size);
 }
 

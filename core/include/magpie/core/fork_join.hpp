@@ -127,10 +127,11 @@ private:
             before = &r;
             return false;
         });
-        next_ = first->sibling;
-        if (n > 1)
+        if (n > 1) {
+            next_ = first->sibling;
             if (lane->push(n - 1))
                 lane->call_for_help();
+        }
         return first->begin();
     }
 
@@ -206,15 +207,22 @@ private:
     }
 
     [[gnu::always_inline]] value_type join() {
+        using results = detail::join_results<Branches>;
         if (!this->has_failed()) [[likely]] {
-            bool settled = true;
-            this->branches_.any([&](auto& b) {
-                settled &= b.settle();
-                return false;
-            });
-            if constexpr (detail::join_results<Branches>::nothrow)
-                if (settled) [[likely]]
-                    return detail::join_results<Branches>::take_settled(this->branches_);
+            if constexpr (results::in_one_pass) {
+                value_type taken;
+                if (results::settle_and_take(this->branches_, taken)) [[likely]]
+                    return taken;
+            } else {
+                bool settled = true;
+                this->branches_.any([&](auto& b) {
+                    settled &= b.settle();
+                    return false;
+                });
+                if constexpr (results::nothrow)
+                    if (settled) [[likely]]
+                        return results::take_settled(this->branches_);
+            }
         }
         return join_slowly();
     }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <ranges>
 #include <type_traits>
 #include <utility>
@@ -152,7 +153,8 @@ public:
 template <class R, class Make>
 range_of_branches(R&&, Make) -> range_of_branches<R, Make>;
 
-/// Any number of branches of one type. They are moved until the first has started.
+/// Any number of branches of one type, in one block of recycled memory. They are moved with it at most,
+/// as long as none has started.
 template <class Branch>
 class branch_list {
 public:
@@ -160,18 +162,35 @@ public:
 
     /// A branch from what is made of each element.
     template <class R, class Make>
-    explicit branch_list(std::in_place_t, range_of_branches<R, Make>& source) {
-        if constexpr (std::ranges::sized_range<R>)
-            branches_.reserve(std::ranges::size(source.range));
-        const auto end = std::ranges::end(source.range);
-        for (auto i = std::ranges::begin(source.range); i != end; ++i)
-            branches_.emplace_back(source.make(static_cast<passed_element<R>>(*i)));
+    explicit branch_list(std::in_place_t, range_of_branches<R, Make>& source) : branch_list() {
+        if constexpr (std::ranges::sized_range<R>) {
+            fill(std::ranges::size(source.range), source);
+        } else if constexpr (std::ranges::forward_range<R>) {
+            fill(std::ranges::distance(source.range), source);
+        } else { // it can be walked once, and says how many they were at its end
+            std::vector<typename range_of_branches<R, Make>::made> made;
+            for (auto&& element : source.range)
+                made.push_back(source.make(static_cast<passed_element<R>>(element)));
+            allocate(made.size());
+            for (auto& m : made)
+                add(std::move(m));
+        }
+    }
+    branch_list(branch_list&& other) noexcept
+        : first_(std::exchange(other.first_, nullptr)), size_(std::exchange(other.size_, 0)),
+          capacity_(other.capacity_) {}
+    branch_list& operator=(const branch_list&) = delete;
+    ~branch_list() {
+        std::destroy_n(first_, size_);
+        if (first_ != nullptr)
+            recycling_allocator<Branch>().deallocate(first_, capacity_);
     }
 
     template <class F>
     [[gnu::always_inline]] bool any(F f) {
-        for (Branch& b : branches_)
-            if (f(b))
+        Branch* const end = first_ + size_;
+        for (Branch* b = first_; b != end; ++b)
+            if (f(*b))
                 return true;
         return false;
     }
@@ -179,10 +198,36 @@ public:
     void visit(branch& b, F f) {
         f(static_cast<Branch&>(b));
     }
-    std::size_t size() const noexcept { return branches_.size(); }
+    std::size_t size() const noexcept { return size_; }
+
+    /// Of branches that are settled, with trivial values: nothing is left to be destroyed.
+    void forget_settled() noexcept { size_ = 0; }
 
 private:
-    std::vector<Branch, recycling_allocator<Branch>> branches_;
+    branch_list() = default;
+
+    void allocate(std::size_t n) {
+        if (n > 0)
+            first_ = recycling_allocator<Branch>().allocate(n);
+        capacity_ = n;
+    }
+    template <class Made>
+    void add(Made&& made) {
+        MAGPIE_ASSERT(size_ < capacity_);
+        std::construct_at(first_ + size_, std::forward<Made>(made));
+        ++size_;
+    }
+    template <class Size, class R, class Make>
+    void fill(Size n, range_of_branches<R, Make>& source) {
+        allocate(static_cast<std::size_t>(n));
+        const auto end = std::ranges::end(source.range);
+        for (auto i = std::ranges::begin(source.range); i != end; ++i)
+            add(source.make(static_cast<passed_element<R>>(*i)));
+    }
+
+    Branch* first_ = nullptr;
+    std::size_t size_ = 0;
+    std::size_t capacity_ = 0;
 };
 
 /// An operation that owns branches.

@@ -60,6 +60,7 @@ public:
     static values take(branch_tuple<Branches...>& all, const std::exception_ptr& first, Keep keep) {
         return take_each(all, first, keep, std::index_sequence_for<Branches...>());
     }
+    static constexpr bool in_one_pass = false;
     /// Whether values are taken without a chance to throw.
     static constexpr bool nothrow =
         (std::is_nothrow_move_constructible_v<composite_value_t<typename Branches::value_type>> && ...);
@@ -147,25 +148,33 @@ public:
                                     std::is_nothrow_move_constructible_v<composite_value_t<value_type>>;
     static values take_settled(branch_list<Branch>& all) {
         if constexpr (!std::is_void_v<value_type>) {
-            using value = composite_value_t<value_type>;
-            if constexpr (std::is_trivial_v<value>) { // several times as fast
-                values taken(all.size());
-                auto at = taken.begin();
-                all.any([&](Branch& b) {
-                    *at++ = settled_value(b);
-                    return false;
-                });
-                return taken;
-            } else {
-                values taken;
-                taken.reserve(all.size());
-                all.any([&](Branch& b) {
-                    taken.push_back(settled_value(b));
-                    return false;
-                });
-                return taken;
-            }
+            values taken;
+            taken.reserve(all.size());
+            all.any([&](Branch& b) {
+                taken.push_back(settled_value(b));
+                return false;
+            });
+            return taken;
         }
+    }
+
+    /// Whether values can be taken before it is known that all are there: they are copied.
+    static constexpr bool in_one_pass = std::is_trivial_v<composite_value_t<value_type>> &&
+                                        !std::is_void_v<value_type>;
+    /// Settles the branches and takes their values. False if some have none.
+    static bool settle_and_take(branch_list<Branch>& all, values& taken) {
+        taken = values(all.size());
+        auto at = taken.begin();
+        bool settled = true;
+        all.any([&](Branch& b) {
+            settled &= b.settle();
+            if (settled)
+                *at++ = settled_value(b);
+            return false;
+        });
+        if (settled)
+            all.forget_settled();
+        return settled;
     }
 
     static outcomes take_outcomes(branch_list<Branch>& all) {
