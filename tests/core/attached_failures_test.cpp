@@ -11,11 +11,11 @@
 
 #include <chrono>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 using namespace std::chrono_literals;
 using magpie::attached_failures;
@@ -37,10 +37,11 @@ task<> fail() {
     co_return;
 }
 
-/// Throws a system_error that has `losers` attached.
-task<> fail_together(std::vector<std::string> losers) {
+/// Throws a system_error that has the `losers`, which are words, attached.
+task<> fail_together(std::string losers) {
     auto body = [losers](task_scope& s) -> task<> {
-        for (const std::string& name : losers)
+        std::istringstream words(losers);
+        for (std::string name; words >> name;)
             s.spawn(name, fail_late(name));
         s.spawn("cause", fail());
         magpie::sync::event e;
@@ -81,7 +82,7 @@ TEST_SUITE("core.attached_failures") {
         "SCOPE-02 the handler of the first failure, whatever its type, finds the others attached") {
         test::manual_executor ex;
         const test::unhandled_log unhandled(ex);
-        CHECK(test::run(ex, thrown_by(fail_together({"one", "two"}))) == both);
+        CHECK(test::run(ex, thrown_by(fail_together("one two"))) == both);
         REQUIRE(unhandled.count() == 2); // nobody has to ask
         CHECK(unhandled.reports()[0].task_name == "two");
     }
@@ -109,12 +110,12 @@ TEST_SUITE("core.attached_failures") {
     TEST_CASE(
         "nothing is attached to what fails alone, to another exception, and outside of handlers") {
         test::manual_executor ex;
-        CHECK(test::run(ex, thrown_by(fail_together({}))).empty());
+        CHECK(test::run(ex, thrown_by(fail_together(""))).empty());
         CHECK(test::run(ex, thrown_by(fail())).empty());
         auto f = []() -> task<> {
             std::exception_ptr first;
             try {
-                co_await fail_together({"one"});
+                co_await fail_together("one");
             } catch (const std::system_error&) {
                 first = std::current_exception();
             }
@@ -128,7 +129,7 @@ TEST_SUITE("core.attached_failures") {
                 CHECK(attached_failures().empty());
             }
             try {
-                co_await fail_together({"two", "three"});
+                co_await fail_together("two three");
             } catch (const std::system_error&) {
                 CHECK(attached() == "three two");
             }
@@ -141,13 +142,13 @@ TEST_SUITE("core.attached_failures") {
         test::manual_executor ex;
         SUBCASE("frames and composites") {
             auto deep = [](auto make) -> task<> {
-                co_await magpie::join(magpie::yield_now(), magpie::timeout(1h, make({"one", "two"})));
+                co_await magpie::join(magpie::yield_now(), magpie::timeout(1h, make("one two")));
             };
             CHECK(test::run(ex, thrown_by(deep(fail_together))) == both);
         }
         SUBCASE("a teardown that waits") {
             auto f = [](auto make) -> task<> {
-                auto body = [make](int&) { return make({"one", "two"}); };
+                auto body = [make](int&) { return make("one two"); };
                 auto teardown = [](int&) -> task<> { co_await magpie::yield_now(); };
                 co_await magpie::with(0, body, teardown);
             };
@@ -156,22 +157,22 @@ TEST_SUITE("core.attached_failures") {
         SUBCASE("a scope around it, whose own others are attached as well") {
             auto body = [](task_scope& s) -> task<> {
                 s.spawn("three", fail_late("three"));
-                s.spawn(fail_together({"one", "two"}));
+                s.spawn(fail_together("one two"));
                 co_return;
             };
             CHECK(test::run(ex, thrown_by(scope(body))) == "two one three");
             auto body_itself = [](task_scope& s) -> task<> {
                 s.spawn("three", fail_late("three"));
-                co_await fail_together({"one", "two"});
+                co_await fail_together("one two");
             };
             CHECK(test::run(ex, thrown_by(scope(body_itself))) == "two one three");
         }
         SUBCASE("a handle") {
-            auto f = [](auto make) -> task<> { co_await magpie::spawn(make({"one", "two"})); };
+            auto f = [](auto make) -> task<> { co_await magpie::spawn(make("one two")); };
             CHECK(test::run(ex, thrown_by(f(fail_together))) == both);
         }
         SUBCASE("a handle on a plain thread") {
-            auto h = ex.spawn(fail_together({"one", "two"}));
+            auto h = ex.spawn(fail_together("one two"));
             ex.run_until_idle();
             try {
                 h.blocking_join();
@@ -183,7 +184,7 @@ TEST_SUITE("core.attached_failures") {
         }
         SUBCASE("as_result of a handle, whose error is asked for") {
             auto f = [](auto make) -> task<std::size_t> {
-                auto h = magpie::spawn(make({"one", "two"}));
+                auto h = magpie::spawn(make("one two"));
                 const auto r = co_await magpie::as_result(h);
                 co_return attached_failures(r.error()).size();
             };
