@@ -88,6 +88,22 @@ bool location::compare_exchange(std::uint64_t& expected, std::uint64_t desired,
     return true;
 }
 
+void location::wait_until(bool (*ready)(std::uint64_t), source at) const noexcept {
+    struct wait {
+        const location& at;
+        bool (*ready)(std::uint64_t);
+    };
+    const wait w{*this, ready};
+    await_turn(
+        {"wait", this, at, type_},
+        [](const void* p) {
+            const wait& it = *static_cast<const wait*>(p);
+            return it.ready(it.at.peek());
+        },
+        &w);
+    check_alive(is_alive());
+}
+
 std::uint64_t location::modify(arithmetic what, std::uint64_t operand, std::uint64_t mask,
                                std::memory_order order, source at) noexcept {
     const operation o = begin(*this, "modify", order, at);

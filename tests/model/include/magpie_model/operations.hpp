@@ -35,6 +35,8 @@ public:
     bool compare_exchange(std::uint64_t& expected, std::uint64_t desired, std::memory_order success,
                           std::memory_order failure, source at) noexcept;
 
+    void wait_until(bool (*ready)(std::uint64_t), source at) const noexcept;
+
     enum class arithmetic : unsigned char { add, subtract, set_bits, keep_bits };
     /// `mask` has the bits that the atomic's type has.
     std::uint64_t modify(arithmetic what, std::uint64_t operand, std::uint64_t mask,

@@ -79,6 +79,12 @@ public:
                                source at = source::current()) noexcept {
         return compare_exchange_strong(expected, desired, success, failure, at);
     }
+    /// Waits in one step until `ready()`, which captures nothing, holds for the value: in place of a spin.
+    template <class Ready>
+    void wait_until(Ready, source at = source::current()) const noexcept {
+        location_.wait_until(
+            [](std::uint64_t value) { return Ready()(magpie_model::from_bits<T>(value)); }, at);
+    }
     T fetch_add(T operand, order o, source at = source::current()) noexcept {
         return modify(magpie_model::location::arithmetic::add, operand, o, at);
     }

@@ -1,8 +1,7 @@
 #pragma once
 
 #include <magpie/core/detail/atomic.hpp>
-
-#include <thread>
+#include <magpie/core/detail/spin.hpp>
 
 namespace magpie::detail {
 
@@ -21,26 +20,12 @@ public:
     spin_lock& operator=(const spin_lock&) = delete;
 
     void lock() noexcept {
-        for (int spins = 0; taken_.exchange(true, std::memory_order_acquire);) { // pairs with unlock
-            while (taken_.load(std::memory_order_relaxed)) {                     // spare the line
-                if (++spins < 64)
-                    pause();
-                else
-                    std::this_thread::yield(); // its holder may wait for this processor
-            }
-        }
+        while (taken_.exchange(true, std::memory_order_acquire))   // pairs with unlock
+            spin_until(taken_, [](bool taken) { return !taken; }); // spares the line
     }
     void unlock() noexcept { taken_.store(false, std::memory_order_release); } // pairs with lock
 
 private:
-    static void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        asm volatile("yield");
-#endif
-    }
-
     atomic<bool> taken_{false};
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/spin.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
 
@@ -61,6 +62,8 @@ public:
             if (word_.compare_exchange_weak(seen, state(seen.permits() - n), std::memory_order_acquire,
                                             std::memory_order_relaxed))
                 return true;
+            magpie::detail::back_off();
+            seen = word_.load(std::memory_order_relaxed);
         }
         return false;
     }
@@ -128,6 +131,8 @@ private:
             if (word_.compare_exchange_weak(seen, seen.plus(n), std::memory_order_release,
                                             std::memory_order_relaxed))
                 return true;
+            magpie::detail::back_off();
+            seen = word_.load(std::memory_order_relaxed);
         }
         return false;
     }
