@@ -232,15 +232,15 @@ task<> meetings() {
     co_await magpie::join(meet(step, cells, 0, led), meet(step, cells, 1, led));
     expect(led == 3, "barrier: one leads each round");
 
-    auto ready = std::make_shared<latch>(2);
-    auto warm_up = [](std::shared_ptr<latch> l) -> task<> {
-        l->count_down();
+    latch ready(2); // may go as soon as the wait is over
+    auto warm_up = [](latch& l) -> task<> {
+        l.count_down();
         co_return;
     };
     magpie::spawn(warm_up(ready)).detach();
     magpie::spawn(warm_up(ready)).detach();
-    co_await ready->wait();
-    expect(ready->try_wait(), "latch: goes on when all have counted down");
+    co_await ready.wait();
+    expect(ready.try_wait(), "latch: goes on when all have counted down");
 }
 
 // --- made once ---

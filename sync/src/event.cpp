@@ -3,22 +3,22 @@
 namespace magpie::sync {
 
 void event::set() noexcept {
-    detail::wake_list woken;
-    const magpie::detail::lock_guard guard(lock_);
-    set_.store(true, std::memory_order_release); // pairs with is_set()
+    detail::wake_list woken; // woken when the event has been touched for the last time
+    lock_word::guard locked(word_);
+    locked.state = locked.state.set();
     woken.take_all(waiters_);
 }
 
 bool event::wait_operation::publish() noexcept {
-    const magpie::detail::lock_guard guard(event_->lock_);
-    if (event_->set_.load(std::memory_order_relaxed)) // written under the lock
+    const lock_word::guard locked(event_->word_);
+    if (locked.state.is_set())
         return false;
     event_->waiters_.push_back(*this);
     return true;
 }
 
 cancel_answer event::wait_operation::cancel() noexcept {
-    const magpie::detail::lock_guard guard(event_->lock_);
+    const lock_word::guard locked(event_->word_);
     if (!is_listed())
         return cancel_answer::coming; // set() has it in hand
     event_->waiters_.remove(*this);

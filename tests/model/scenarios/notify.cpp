@@ -32,9 +32,9 @@ scenario one("notify.one", [] {
 });
 
 mistake kept_over_a_waiter(one, "a call is kept over the mark of a waiter that has just come",
-                           {"notify::keep", "compare_exchange", how::unconditional});
-mistake waits_over_a_call(one, "a waiter marks the list over a call that was just kept",
-                          {"notify::enroll", "compare_exchange", how::unconditional});
+                           {"state>::compare_exchange", "compare_exchange", how::unconditional});
+mistake waits_over_a_call(one, "a waiter takes the lock over a call that was just kept",
+                          {"state>::lock", "compare_exchange", how::unconditional});
 
 // --- one is dropped as it is told ---
 
@@ -59,8 +59,8 @@ scenario drop("notify.drop", [] {
     check(told >= 1, "the second was told, by the first or in its place");
 });
 
-mistake mark_stays(drop, "the last waiter leaves, and its mark stays",
-                   {"notify::leave_list", "store", how::left_out});
+mistake lock_stays(drop, "who has the lock goes, and its mark stays",
+                   {"state>::guard::~guard", "store", how::left_out});
 
 // --- all are told ---
 
@@ -81,7 +81,7 @@ scenario all("notify.all", [] {
     check(told == 1 && destroyed == 1, "the task goes on");
 });
 
-mistake over_a_round(all, "a waiter marks the list over a call of notify_waiters()",
-                     {"notify::enroll", "compare_exchange", how::unconditional});
+mistake over_a_round(all, "a waiter takes the lock over a call of notify_waiters()",
+                     {"state>::lock", "compare_exchange", how::unconditional});
 
 } // namespace

@@ -17,7 +17,8 @@ namespace magpie::sync {
 ///
 /// @par Thread safety
 /// Every member may be called concurrently, from tasks of any executor and from plain threads. A barrier
-/// must outlive its waiters, and `wait()` of each of them.
+/// must outlive its waiters. When the last one has come nobody touches it any more: whoever goes on may destroy
+/// it at once, if nobody comes again.
 ///
 /// @par Example
 /// @code

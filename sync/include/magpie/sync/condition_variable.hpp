@@ -57,7 +57,9 @@ class condition_wait_operation;
 ///
 /// @par Thread safety
 /// Every member may be called concurrently, from tasks of any executor and from plain threads, with the
-/// lock held or not. It must outlive its waiters, and the calls that tell them.
+/// lock held or not. It must outlive its waiters. Who was told may destroy it at once, though the call that
+/// told has not returned yet. One who finds that he need not wait was told by nobody: if he destroys it, tell
+/// with the lock held.
 ///
 /// @par Example
 /// @code

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <magpie/core/detail/blocking_wait.hpp>
+#include <magpie/core/detail/lock_word.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
 
@@ -11,7 +12,8 @@ namespace magpie::sync {
 /// Everything sequenced before `set()` is visible after each `wait()` that it releases.
 ///
 /// @par Thread safety
-/// Every member may be called concurrently. An event must outlive its waiters, and `set()`.
+/// Every member may be called concurrently. An event must outlive its waiters. Who has waited, or has seen it
+/// set, may destroy it at once, though `set()` has not returned yet.
 ///
 /// @par Example
 /// @code
@@ -30,7 +32,7 @@ public:
 
     /// Whether `set()` has been called.
     bool is_set() const noexcept {
-        return set_.load(std::memory_order_acquire); // pairs with the store in set()
+        return word_.load(std::memory_order_acquire).is_set(); // pairs with the unlock in set()
     }
 
     /// Wakes every waiter, first come first. Idempotent.
@@ -48,9 +50,33 @@ public:
     void blocking_wait();
 
 private:
-    magpie::detail::atomic<bool> set_{false};
-    magpie::detail::mutex lock_;
-    detail::wait_list waiters_; // guarded by lock_; nobody enters once set_
+    // That it is set is said by the unlock, the last touch of who sets it.
+    class state {
+    public:
+        constexpr state() noexcept = default;
+
+        bool is_locked() const noexcept { return (bits_ & locked_bit) != 0; }
+        bool is_set() const noexcept { return (bits_ & set_bit) != 0; }
+
+        state locked() const noexcept { return with(bits_ | locked_bit); }
+        state set() const noexcept { return with(bits_ | set_bit); }
+
+    private:
+        static constexpr unsigned char locked_bit = 1;
+        static constexpr unsigned char set_bit = 2;
+
+        static state with(int bits) noexcept {
+            state s;
+            s.bits_ = static_cast<unsigned char>(bits);
+            return s;
+        }
+
+        unsigned char bits_ = 0;
+    };
+    using lock_word = magpie::detail::lock_word<state>;
+
+    lock_word word_{state()};
+    detail::wait_list waiters_; // guarded by word_; nobody enters once it is set
 };
 
 class event::wait_operation : public operation<wait_operation, detail::waiter> {

@@ -14,14 +14,15 @@ namespace magpie::sync {
 ///
 /// @par Thread safety
 /// Every member may be called concurrently, from tasks of any executor and from plain threads. A latch must
-/// outlive its waiters, and every `count_down()`: who waits may go on before the last of them has returned.
+/// outlive its waiters. Who has waited, or has seen it at zero, may destroy it at once, though the last
+/// `count_down()` has not returned yet.
 ///
 /// @par Example
 /// @code
-/// auto ready = std::make_shared<magpie::sync::latch>(3);
+/// magpie::sync::latch ready(3);
 /// for (int i = 0; i < 3; ++i)
-///     magpie::spawn(warm_up(i, ready)).detach(); // each ends with ready->count_down()
-/// co_await ready->wait();
+///     magpie::spawn(warm_up(i, ready)).detach(); // each ends with ready.count_down()
+/// co_await ready.wait();
 /// @endcode
 class latch {
 public:

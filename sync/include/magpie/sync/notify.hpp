@@ -1,7 +1,7 @@
 #pragma once
 
 #include <magpie/core/detail/blocking_wait.hpp>
-#include <magpie/core/detail/spin_lock.hpp>
+#include <magpie/core/detail/lock_word.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
@@ -57,7 +57,8 @@ private:
 ///
 /// @par Thread safety
 /// Every member may be called concurrently, from tasks of any executor and from plain threads. A notify
-/// must outlive its waiters (`notified_owned` sees to that), and the calls that tell them.
+/// must outlive its waiters (`notified_owned` sees to that). Who was told may destroy it at once, though the
+/// call that told has not returned yet.
 ///
 /// @par Example
 /// @code
@@ -113,25 +114,29 @@ private:
     friend class notified_operation;
     enum class end : unsigned char { first, last };
 
-    // The word is the number of calls of notify_waiters() and one of
+    // The word is the number of calls of notify_waiters(), a lock, and one of
     //   none     nobody waits, nothing is kept
     //   kept     nobody waits, and a call is kept
     //   waiting  the list is not empty
     //
-    // I1. `waiting` comes and goes under the lock; the number grows under the lock.
+    // I1. `waiting` comes and goes under the lock; the number grows with an unlock.
     // I2. A waiter in the list was not told. It is told, and taken out, under the lock.
     // I3. One that is enrolled and not awaited is told by a note alone: no waker has it in hand (R11).
+    // I4. Who tells has touched the object for the last time when somebody can know: with the CAS that keeps a
+    //     call, or with the unlock. Those it has in hand are woken behind that.
     //
-    // (K) A call that is kept: stored by a release, taken by an acquire. What is told under the lock is
-    //     carried by the lock or by the wake.
+    // (K) A call that is kept: put there by a release, found by an acquire. So is the number, and what is told
+    //     under the lock is carried by the lock or by the wake.
     class state {
     public:
         constexpr state() noexcept = default;
 
+        bool is_locked() const noexcept { return (bits_ & locked_bit) != 0; }
         bool is_kept() const noexcept { return (bits_ & mask) == kept_bit; }
         bool is_waiting() const noexcept { return (bits_ & mask) == waiting_bit; }
         std::uint64_t rounds() const noexcept { return bits_ / one; }
 
+        state locked() const noexcept { return with(bits_ | locked_bit); }
         state none() const noexcept { return with(bits_ & ~mask); }
         state kept() const noexcept { return with((bits_ & ~mask) | kept_bit); }
         state waiting() const noexcept { return with((bits_ & ~mask) | waiting_bit); }
@@ -141,7 +146,8 @@ private:
         static constexpr std::uint64_t kept_bit = 1;
         static constexpr std::uint64_t waiting_bit = 2;
         static constexpr std::uint64_t mask = 3;
-        static constexpr std::uint64_t one = 4;
+        static constexpr std::uint64_t locked_bit = 4;
+        static constexpr std::uint64_t one = 8;
 
         static state with(std::uint64_t bits) noexcept {
             state s;
@@ -152,25 +158,27 @@ private:
         std::uint64_t bits_ = 0;
     };
 
-    /// Keeps a call if nobody waits.
+    using lock_word = magpie::detail::lock_word<state>;
+
+    /// Keeps a call if nobody waits, and nobody has the lock.
     bool keep() noexcept {
-        state seen = state_.load(std::memory_order_relaxed); // checked by the CAS
-        while (!seen.is_waiting()) {
+        state seen = word_.load(std::memory_order_relaxed); // checked by the CAS
+        while (!seen.is_waiting() && !seen.is_locked()) {
             // Success: (K), also where one is kept already: the next one sees what this caller did.
-            if (state_.compare_exchange_weak(seen, seen.kept(), std::memory_order_release,
-                                             std::memory_order_relaxed))
+            if (word_.compare_exchange(seen, seen.kept(), std::memory_order_release,
+                                       std::memory_order_relaxed))
                 return true;
         }
         return false;
     }
 
     std::uint64_t rounds() const noexcept {
-        return state_.load(std::memory_order_acquire).rounds(); // pairs with notify_waiters()
+        return word_.load(std::memory_order_acquire).rounds(); // (K)
     }
 
     void tell_one(end which) noexcept;
-    void tell(waiter& w, waiter::by who, detail::wake_list& woken) noexcept;
-    void leave_list() noexcept;
+    /// Takes one out that is told, or goes. Under the lock.
+    void remove(waiter& w, lock_word::guard& locked) noexcept;
 
     // What a wait does.
     /// Whether it is over: it was told, or takes what was kept.
@@ -181,11 +189,9 @@ private:
     cancel_answer withdraw(waiter& w) noexcept;
     /// Goes.
     void leave(waiter& w) noexcept;
-    bool take_kept(waiter& w, state& seen) noexcept;
 
-    magpie::detail::atomic<state> state_{state()};
-    magpie::detail::spin_lock lock_;
-    detail::wait_list waiters_; // guarded by lock_
+    lock_word word_{state()};
+    detail::wait_list waiters_; // guarded by word_
 };
 
 /// The wait for a `notify`. @see notify::notified

@@ -16,7 +16,7 @@ namespace magpie::sync {
 ///
 /// @par Thread safety
 /// Every member may be called concurrently, from tasks of any executor and from plain threads. It must
-/// outlive its waiters, and `set()`: who waits may go on before that has returned.
+/// outlive its waiters. Who has got the value may destroy it at once, though `set()` has not returned yet.
 ///
 /// @par Example
 /// @code
