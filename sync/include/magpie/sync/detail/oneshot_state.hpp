@@ -1,8 +1,8 @@
 #pragma once
 
+#include <magpie/core/detail/lock_word.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/channel_memory.hpp>
-#include <magpie/sync/detail/oneshot_lock.hpp>
 #include <magpie/sync/send_result.hpp>
 
 #include <cstdint>
@@ -12,6 +12,26 @@
 #include <utility>
 
 namespace magpie::sync::detail {
+
+/// What a oneshot's lock says: a receiver that finds its value needs no lock.
+class oneshot_view {
+public:
+    enum kind : std::uint8_t {
+        open,    // a value may still come
+        decided, // there is one, or none will come
+        sole,    // ... and the receiver is the only one who will ever touch the state again
+        taken,   // nothing: somebody has the lock
+    };
+
+    constexpr oneshot_view(kind k) noexcept : kind_(k) {}
+
+    bool is_locked() const noexcept { return kind_ == taken; }
+    oneshot_view locked() const noexcept { return taken; }
+    friend bool operator==(oneshot_view, oneshot_view) noexcept = default;
+
+private:
+    kind kind_;
+};
 
 /// What a wait for the other end finds.
 enum class oneshot_entry : unsigned char { waits, ready, refused };
@@ -96,7 +116,7 @@ public:
         leaf* receiver = nullptr;
         bool last = false;
         bool unread = false;
-        if (lock_.view() == oneshot_view::sole) { // (I4)
+        if (view() == oneshot_view::sole) { // (I4)
             unread = std::exchange(phase_, phase::ended) == phase::sent;
             last = true;
         } else {
@@ -124,7 +144,7 @@ public:
         claimed, // the value is the caller's alone: `take_claimed`
     };
     finding look(bool may_claim) noexcept {
-        const oneshot_view v = lock_.view();
+        const oneshot_view v = view();
         if (v == oneshot_view::open) // who waits looks again, under the lock
             return finding::nothing;
         if (v == oneshot_view::sole) // (I4)
@@ -208,6 +228,8 @@ public:
     }
 
 private:
+    using lock_word = magpie::detail::lock_word<oneshot_view>;
+
     enum class phase : unsigned char {
         open,    // no value yet
         sending, // ... but it is being moved in
@@ -217,18 +239,19 @@ private:
 
     class guard {
     public:
-        explicit guard(oneshot_state& s) noexcept : state_(s) { state_.lock_.lock(); }
+        explicit guard(oneshot_state& s) noexcept : state_(s), locked_(s.lock_) {}
         ~guard() {
             const bool over = state_.phase_ == phase::sent || state_.phase_ == phase::ended;
-            state_.lock_.unlock(over && state_.references_ == 1 ? oneshot_view::sole
-                                : state_.may_come()             ? oneshot_view::open
-                                                                : oneshot_view::decided);
+            locked_.state = over && state_.references_ == 1 ? oneshot_view::sole
+                            : state_.may_come()             ? oneshot_view::open
+                                                            : oneshot_view::decided;
         }
         guard(const guard&) = delete;
         guard& operator=(const guard&) = delete;
 
     private:
         oneshot_state& state_;
+        lock_word::guard locked_;
     };
 
     class releaser {
@@ -270,6 +293,10 @@ private:
             wake(*receiver);
     }
 
+    oneshot_view view() const noexcept {
+        return lock_.load(std::memory_order_acquire); // (U) of lock_word
+    }
+
     // Under the lock:
     bool may_come() const noexcept {
         return phase_ == phase::sending || (phase_ == phase::open && is_open_);
@@ -307,7 +334,7 @@ private:
         destroy_part(this);
     }
 
-    oneshot_lock lock_; // of all below, but the value
+    lock_word lock_{oneshot_view::open}; // of all below, but the value
     phase phase_ = phase::open;
     bool is_open_ = true; // the receiver is there, and has not closed
     std::uint32_t references_ = 2;
