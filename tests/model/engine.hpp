@@ -2,6 +2,7 @@
 
 #include "explorer.hpp"
 #include "trace.hpp"
+#include "weak_memory.hpp"
 
 #include <cstdint>
 #include <cstdio>
@@ -27,10 +28,15 @@ void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 
 /// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
 /// many there are.
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, timeouts which);
+std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
+                      unsigned preemptions);
 
 /// Runs it in one. Returns false if the text is no schedule.
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule, timeouts which);
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
+            const scenario::bounds& limits);
+
+/// What came of the executions, other than what is listed; empty if that is the same.
+std::string other_outcomes(const char* listed);
 
 /// The steps of the execution at hand.
 void print_trace(std::FILE* to);
@@ -70,6 +76,36 @@ void others_may_go();
 
 /// The step that await_turn has just ended did nothing yet: there is no choice before the next one.
 void nothing_done() noexcept;
+
+/// A step of the scenario's own begins: it is ordered with all others of the kind, and lasts to the
+/// thread's next step if it is not ended before.
+void begin_own_step();
+void end_own_step();
+
+/// The scenario is told what all threads have done.
+void know_all() noexcept;
+
+/// Which execution is under way; 0: none.
+std::uint32_t execution() noexcept;
+
+/// What is known of the atomics in it.
+weak_memory& atomics() noexcept;
+
+/// What the thread that makes the present step knows.
+knowledge& now() noexcept;
+
+/// What one knew at its end.
+const knowledge& at_end_of(unsigned thread) noexcept;
+
+/// Chooses one of the places for an operation; all but the first have the price of a preemption.
+std::size_t choose_place(std::size_t count);
+
+/// For texts: the step that a thread made before a time of its own, and what is at an address.
+std::string step_of(unsigned thread, clock::time t);
+std::string place_of(const void* address);
+
+/// How many steps there are so far, the present one included.
+std::size_t steps_in_execution() noexcept;
 
 /// For what a step read and wrote.
 trace_line& last_step() noexcept;

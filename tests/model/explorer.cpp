@@ -4,6 +4,7 @@
 #include "engine.hpp"
 #include "fiber.hpp"
 #include "memory.hpp"
+#include "weak_memory.hpp"
 
 #include <magpie/core/detail/thread_state.hpp>
 
@@ -13,15 +14,15 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <set>
+#include <sstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace magpie_model {
 
 namespace {
-
-constexpr std::size_t most_threads = 8; // the body included
-constexpr std::size_t most_steps = 5000;
 
 enum class phase : unsigned char { unused, unstarted, waiting, running, ended };
 
@@ -31,7 +32,10 @@ struct model_thread {
     std::function<void()> body;
     magpie::detail::thread_state state;
     phase at = phase::unused;
-    bool twin = false; // does the same as the one before it
+    bool twin = false;                 // does the same as the one before it
+    knowledge now;                     // of what has happened
+    std::vector<std::size_t> steps_at; // for each of its times, how many steps there were before
+    bool in_own_step = false;          // of the scenario, which lasts until its next one
 
     operation wants{}; // while it waits: its next step, and on what that depends
     condition ready = nullptr;
@@ -49,22 +53,36 @@ public:
 
     unsigned add_thread(std::string_view name, std::function<void()> body, bool twin);
     unsigned current_thread() const { return static_cast<unsigned>(current - threads_.data()); }
+    const knowledge& at_end_of(unsigned thread) const { return threads_[thread].now; }
     bool has_ended(unsigned thread) const { return threads_[thread].at == phase::ended; }
     void run_threads();
     bool await_turn(const operation& o, condition ready, const void* argument, time_limit limit);
     void others_may_go();
+    std::size_t choose_place(std::size_t count);
+    void begin_own_step();
+    void end_own_step();
+    void know_all();
+    std::string step_of(unsigned thread, clock::time t) const;
 
     choices path;
+    weak_memory atomics;
+    bool cut = false; // something was left out for the bound
     trace steps;
     std::uint64_t executions = 0;
+    std::uint32_t number = 0;             // of the execution: 0 is none
     volatile std::uint64_t all_steps = 0; // read by a signal handler
     model_thread* current = nullptr;      // null: no execution is under way
     spoiled how{};
     bool met_spoiled = false;
-    timeouts which = timeouts::all;
+    std::set<std::string> outcomes;
+    scenario::bounds limits;
 
 private:
     void execute(void (*body)());
+    static void body_main(void* self);
+    void begin(model_thread& t);
+    void tick();
+    void run_on(model_thread& next);
     void warm_up(void (*body)());
     void give_way();
     void deadlock() noexcept;
@@ -77,6 +95,9 @@ private:
     static bool all_ended(const void* self);
 
     std::array<model_thread, most_threads> threads_;
+    std::unique_ptr<fiber> outside_;
+    void (*body_)() = nullptr;
+    knowledge own_steps_; // of the scenario: they happen one after the other
     std::size_t used_ = 0;
     bool launched_ = false;
     unsigned preemptions_left_ = 0;
@@ -95,9 +116,11 @@ void (*failure_handler)(const failure&) noexcept = nullptr;
 std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions) {
     warm_up(body);
     std::uint64_t last_round = 0;
-    for (bound_ = 0; bound_ <= preemptions; ++bound_) { // fewest first: short schedules are readable
+    cut = true;
+    for (bound_ = 0; bound_ <= preemptions && cut; ++bound_) { // fewest first: short ones are readable
         path = choices();
         last_round = 0;
+        cut = false;
         do {
             execute(body);
             memory::check_blocks();
@@ -129,24 +152,50 @@ void explorer::execute(void (*body)()) {
     used_ = 1;
     launched_ = false;
     preemptions_left_ = bound_;
+    own_steps_ = {};
+    memory::begin();
+    memory::begin_races();
+    atomics.begin();
+    ++number;
+    body_ = body;
     model_thread& self = threads_[0];
     if (!self.stack) {
-        self.stack = std::make_unique<fiber>();
+        outside_ = std::make_unique<fiber>();
+        self.stack = std::make_unique<fiber>(&explorer::body_main, this);
         self.name = "main";
     }
-    self.state = {};
+    begin(self);
     self.at = phase::running;
-    self.patience = 0;
     current = &self;
-    memory::begin();
-    {
-        const memory::counting theirs(true);
-        body();
-    }
-    if (used_ > 1)
-        fail("scenario", "it has threads that it did not run()");
+    memory::set_running(0, &self.now.happened);
+    outside_->switch_to(*self.stack);
     path.end();
-    current = nullptr;
+}
+
+void explorer::body_main(void* self) {
+    explorer& e = *static_cast<explorer*>(self);
+    for (;;) { // once an execution
+        {
+            const memory::counting theirs(true);
+            e.body_();
+        }
+        if (e.used_ > 1)
+            fail("scenario", "it has threads that it did not run()");
+        e.current = nullptr;
+        memory::set_running(0, nullptr);
+        e.threads_[0].stack->switch_to(*e.outside_);
+    }
+}
+
+void explorer::begin(model_thread& t) {
+    t.state = {};
+    t.patience = 0;
+    t.undecided = false;
+    t.in_own_step = false;
+    t.now = {};
+    t.steps_at.clear();
+    t.now.happened.tick(static_cast<std::size_t>(&t - threads_.data()));
+    t.steps_at.push_back(0);
 }
 
 // --- threads ---
@@ -160,11 +209,12 @@ unsigned explorer::add_thread(std::string_view name, std::function<void()> body,
         t.stack = std::make_unique<fiber>(&explorer::thread_main, &t);
     t.name = name;
     t.body = std::move(body);
-    t.state = {};
+    begin(t);
     t.at = phase::unstarted;
-    t.patience = 0;
     t.twin = twin;
     t.undecided = true;
+    t.now.join(current->now);
+    tick();
     return static_cast<unsigned>(used_ - 1);
 }
 
@@ -176,6 +226,8 @@ void explorer::thread_main(void* self) {
             t.body();
             t.body = nullptr;
         }
+        if (t.in_own_step)
+            the.end_own_step();
         t.at = phase::ended;
         the.give_way();
     }
@@ -190,7 +242,12 @@ bool explorer::all_ended(const void* self) {
 
 void explorer::run_threads() {
     launched_ = true;
+    for (std::size_t i = 1; i < used_; ++i)
+        threads_[i].now.join(current->now);
+    tick();
     await_turn({"join", nullptr, source::current()}, &explorer::all_ended, this, time_limit::never);
+    for (std::size_t i = 1; i < used_; ++i)
+        current->now.join(threads_[i].now);
     launched_ = false;
     used_ = 1;
 }
@@ -200,11 +257,14 @@ void explorer::run_threads() {
 bool explorer::await_turn(const operation& o, condition ready, const void* argument, time_limit limit) {
     const memory::counting ours(false);
     model_thread& self = *current;
+    if (self.in_own_step)
+        end_own_step();
     self.wants = o;
     self.ready = ready;
     self.argument = argument;
     self.limited = limit != time_limit::never &&
-                   (which == timeouts::all || (which == timeouts::soon && limit == time_limit::soon));
+                   (limits.which == timeouts::all ||
+                    (limits.which == timeouts::soon && limit == time_limit::soon));
     self.at = phase::waiting;
     self.timed_out = false;
     if (!(self.undecided && is_ready(self)))
@@ -221,6 +281,7 @@ bool explorer::await_turn(const operation& o, condition ready, const void* argum
 void explorer::others_may_go() {
     const memory::counting ours(false);
     model_thread& self = *current;
+    tick(); // what follows is not known to who synchronizes with what was
     self.ready = nullptr;
     self.limited = false;
     self.at = phase::waiting;
@@ -267,14 +328,62 @@ void explorer::give_way() {
         free = count;
 
     const std::size_t chosen = path.choose(count, preemptions_left_ > 0 ? count : free);
+    if (count > free && preemptions_left_ == 0)
+        cut = true;
     if (chosen >= free && preemptions_left_ > 0)
         --preemptions_left_;
     model_thread& next = *options[chosen];
     next.timed_out = chosen >= in_time;
-    if (&next != current) {
-        model_thread& self = *std::exchange(current, &next);
-        self.stack->switch_to(*next.stack);
-    }
+    if (&next != current)
+        run_on(next);
+}
+
+void explorer::run_on(model_thread& next) {
+    model_thread& self = *std::exchange(current, &next);
+    memory::set_running(static_cast<std::uint8_t>(current_thread()), &next.now.happened);
+    self.stack->switch_to(*next.stack);
+}
+
+// Where does an operation go? The newest place costs nothing.
+std::size_t explorer::choose_place(std::size_t count) {
+    if (count < 2 || limits.in_order)
+        return 0;
+    if (preemptions_left_ == 0)
+        cut = true;
+    const std::size_t chosen = path.choose(count, preemptions_left_ > 0 ? count : 1);
+    if (chosen > 0 && preemptions_left_ > 0)
+        --preemptions_left_;
+    return chosen;
+}
+
+// --- what happens before what ---
+
+void explorer::tick() {
+    current->now.happened.tick(current_thread());
+    current->steps_at.push_back(steps.size());
+}
+
+// Such steps happen one after the other, as if under one lock.
+void explorer::begin_own_step() {
+    current->now.join(own_steps_);
+    current->in_own_step = true;
+}
+
+void explorer::end_own_step() {
+    const memory::counting ours(false);
+    current->in_own_step = false;
+    own_steps_.join(current->now);
+    tick();
+}
+
+void explorer::know_all() {
+    for (std::size_t i = 0; i < used_; ++i)
+        current->now.join(threads_[i].now);
+}
+
+std::string explorer::step_of(unsigned thread, clock::time t) const {
+    const model_thread& of = threads_[thread];
+    return of.name + "'s step " + std::to_string(t == 0 ? 0 : of.steps_at[t - 1U]);
 }
 
 void explorer::deadlock() noexcept {
@@ -320,6 +429,14 @@ void fail(const char* kind, std::string_view text) noexcept {
     std::terminate();
 }
 
+void outcome(std::initializer_list<int> digits) {
+    const memory::counting ours(false);
+    std::string text;
+    for (const int d : digits)
+        text += std::to_string(d);
+    the.outcomes.insert(std::move(text));
+}
+
 void name(const void* object, std::size_t size, std::string_view name) {
     const memory::counting ours(false);
     the.steps.name(object, size, name);
@@ -329,15 +446,17 @@ void name(const void* object, std::size_t size, std::string_view name) {
 
 void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
 
-std::uint64_t explore(void (*body)(), const spoiled& how, unsigned preemptions, timeouts which) {
+std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
+                      unsigned preemptions) {
     the.how = how;
-    the.which = which;
+    the.limits = limits;
     return the.run_all(body, preemptions);
 }
 
-bool replay(void (*body)(), const spoiled& how, std::string_view schedule, timeouts which) {
+bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
+            const scenario::bounds& limits) {
     the.how = how;
-    the.which = which;
+    the.limits = limits;
     if (!the.path.replay(schedule))
         return false;
     the.run_once(body);
@@ -345,6 +464,21 @@ bool replay(void (*body)(), const spoiled& how, std::string_view schedule, timeo
 }
 
 void print_trace(std::FILE* to) { the.steps.print(to); }
+std::string other_outcomes(const char* listed) {
+    std::set<std::string> expected;
+    std::istringstream words(listed);
+    for (std::string word; words >> word;)
+        expected.insert(word);
+    std::string text;
+    for (const std::string& o : the.outcomes)
+        if (!expected.contains(o))
+            text += " " + o + " must not come";
+    for (const std::string& o : expected)
+        if (!the.outcomes.contains(o))
+            text += " " + o + " does not come";
+    return text;
+}
+
 std::uint64_t steps_made() noexcept { return the.all_steps; }
 bool met_spoiled() noexcept { return the.met_spoiled; }
 
@@ -374,10 +508,35 @@ void others_may_go() {
         the.others_may_go();
 }
 
+void begin_own_step() {
+    if (exploring())
+        the.begin_own_step();
+}
+
+void end_own_step() {
+    if (exploring())
+        the.end_own_step();
+}
+
+void know_all() noexcept {
+    if (exploring())
+        the.know_all();
+}
+
+weak_memory& atomics() noexcept { return the.atomics; }
+std::uint32_t execution() noexcept { return exploring() ? the.number : 0; }
+knowledge& now() noexcept { return the.current->now; }
+const knowledge& at_end_of(unsigned thread) noexcept { return the.at_end_of(thread); }
+std::size_t choose_place(std::size_t count) { return the.choose_place(count); }
+std::string step_of(unsigned thread, clock::time t) { return the.step_of(thread, t); }
+std::string place_of(const void* address) { return the.steps.describe(address); }
+
 void nothing_done() noexcept {
     if (exploring())
         the.current->undecided = true;
 }
+
+std::size_t steps_in_execution() noexcept { return the.steps.size(); }
 
 trace_line& last_step() noexcept {
     static trace_line nowhere{};

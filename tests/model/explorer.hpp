@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <source_location>
 #include <string_view>
 
@@ -12,6 +13,9 @@
 // interleaving; it must do the same whenever its threads take their steps in the same order.
 
 namespace magpie_model {
+
+void look_at_load(const void* address, std::size_t size) noexcept;
+void look_at_store(const void* address, std::size_t size) noexcept;
 
 /// Adds a thread, which begins in `run()`; at once, if one of the threads adds it.
 void thread(std::string_view name, std::function<void()> body);
@@ -25,20 +29,52 @@ void run();
 /// What has to hold.
 void check(bool holds, const char* sentence, source at = source::current());
 
+/// Notes what came of an execution: a digit each. Once an execution.
+void outcome(std::initializer_list<int> digits);
+
+/// A variable of a scenario's that its threads may use only one after the other: what is not ordered is
+/// reported as a data race. The explorer knows of the product's own plain data without this.
+template <class T>
+class plain {
+public:
+    explicit plain(T initial = T()) : value_(initial) {}
+    plain(const plain&) = delete;
+    plain& operator=(const plain&) = delete;
+
+    T get() const {
+        look_at_load(&value_, sizeof value_);
+        return value_;
+    }
+    void set(T value) {
+        look_at_store(&value_, sizeof value_);
+        value_ = value;
+    }
+
+private:
+    T value_;
+};
+
 /// Ends the exploration: the schedule at hand shows a mistake of the given kind.
 [[noreturn]] void fail(const char* kind, std::string_view text) noexcept;
 
 /// Gives an object the name that traces show for what is in it.
 void name(const void* object, std::size_t size, std::string_view name);
 
-/// A step of a scenario's own structures, in which `effect()` happens.
+/// A step of a scenario's own structures, in which `effect()` happens. These steps happen one after the
+/// other, as if under one lock.
 template <class Effect>
 void step(const char* what, const void* object, const Effect& effect, source at = source::current());
 
 /// Waits until `ready()` holds, which must have no effect. What follows, up to the next operation,
-/// happens in the same step.
+/// happens in the same step. It is the scenario that waits, so all that was done before happens before.
 template <class Ready>
 void step_when(const Ready& ready, const char* what, const void* object, source at = source::current());
+
+/// The same, but only what happens before other steps of the scenario's own happens before: for a
+/// structure that stands in place of one of the product's.
+template <class Ready>
+void own_step_when(const Ready& ready, const char* what, const void* object,
+                   source at = source::current());
 
 /// Lets the others go first: where a thread that never waits would leave them no turn for ever.
 void yield(source at = source::current());
@@ -68,10 +104,13 @@ enum class timeouts : unsigned char {
 class scenario {
 public:
     struct bounds {
-        unsigned preemptions = 3;  ///< how often a thread that could run on is made to wait
-        unsigned full = 5;         ///< the same with `--full`
+        unsigned preemptions =
+            3;             ///< how often a thread has to wait that could run on, or sees old values
+        unsigned full = 5; ///< the same with `--full`
         std::uint64_t exactly = 0; ///< how many executions there have to be, if that is known
         timeouts which = timeouts::all;
+        const char* outcomes = nullptr; ///< what there has to be, and nothing else: "00 01 11"
+        bool in_order = false;          ///< loads see the latest store: no weak memory
     };
 
     scenario(const char* name, void (*body)()) : scenario(name, bounds{}, body) {}
@@ -108,22 +147,29 @@ private:
 scenario* all_scenarios() noexcept;
 
 namespace detail {
-void await_turn(bool (*ready)(const void*), const void* argument, const char* what, const void* object,
-                source at);
-void others_may_go();
+void begin_own_step(bool (*ready)(const void*), const void* argument, const char* what,
+                    const void* object, source at);
+void end_own_step();
+void know_all();
 } // namespace detail
 
 template <class Effect>
 void step(const char* what, const void* object, const Effect& effect, source at) {
-    detail::await_turn(nullptr, nullptr, what, object, at);
+    detail::begin_own_step(nullptr, nullptr, what, object, at);
     effect();
-    detail::others_may_go();
+    detail::end_own_step();
+}
+
+template <class Ready>
+void own_step_when(const Ready& ready, const char* what, const void* object, source at) {
+    detail::begin_own_step([](const void* r) { return (*static_cast<const Ready*>(r))(); }, &ready,
+                           what, object, at);
 }
 
 template <class Ready>
 void step_when(const Ready& ready, const char* what, const void* object, source at) {
-    detail::await_turn([](const void* r) { return (*static_cast<const Ready*>(r))(); }, &ready, what,
-                       object, at);
+    own_step_when(ready, what, object, at);
+    detail::know_all();
 }
 
 } // namespace magpie_model

@@ -2,6 +2,8 @@
 
 #include "fiber.hpp"
 
+#include "memory.hpp"
+
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -14,15 +16,14 @@ namespace magpie_model {
 
 namespace {
 
-constexpr std::size_t stack_bytes = 256 * 1024;
+using memory::stack_bytes;
 
 fiber* starting;
 ucontext_t creator;
 
 void* make_stack() noexcept {
-    void* const stack = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack == MAP_FAILED ||
+    void* const stack = memory::take_stack();
+    if (stack == nullptr ||
         ::mprotect(stack, 4096, PROT_NONE) != 0) { // its end: an overflow is a crash
         std::perror("magpie-model: no memory for a stack");
         std::exit(2);

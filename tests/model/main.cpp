@@ -2,9 +2,11 @@
 // its own, for a mistake may end in a crash.
 
 #include "engine.hpp"
+#include "weaken.hpp"
 
 #include <magpie/core/log.hpp>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
@@ -13,7 +15,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <sys/time.h>
@@ -33,6 +37,7 @@ struct options {
     std::optional<unsigned> preemptions;
     std::optional<unsigned> mistake; // 1 is the first; 0 is none
     std::optional<std::string_view> schedule;
+    bool weaken = false;
 };
 
 constexpr const char* usage = R"(usage: magpie-model [options] [scenario...]
@@ -45,6 +50,8 @@ preemptions, and then the mistakes that each of them has to find.
   --preemptions N    so many
   --mistake N        only the scenario's mistake N; 0: no mistake
   --replay SCHEDULE  one interleaving of one scenario, step by step
+  --weaken           weakens each order of the product that these scenarios meet, by one step, in turn: which of
+                     them notices? With a limit of 2 preemptions, if none is given.
 )";
 
 // --- in the child ---
@@ -52,6 +59,7 @@ preemptions, and then the mistakes that each of them has to find.
 const scenario* running = nullptr;
 const mistake* seeded = nullptr;
 bool replaying = false;
+std::FILE* answers = nullptr; // of a child that is asked about an order
 
 [[noreturn]] void leave(int code) noexcept {
     std::fflush(nullptr);
@@ -72,6 +80,11 @@ void report(const failure& f) noexcept {
         leave(1);
     }
     const auto n = static_cast<unsigned long long>(f.executions);
+    if (answers != nullptr) {
+        std::fprintf(answers, "%s after %llu executions: %s, schedule %s", running->name, n, f.kind,
+                     f.schedule.c_str());
+        leave(0);
+    }
     if (seeded != nullptr) {
         std::printf("  mistake %u, %s: caught after %llu executions: %s, schedule %s\n",
                     number_of(*seeded), seeded->what, n, f.kind, f.schedule.c_str());
@@ -128,7 +141,7 @@ void catch_signals() {
     const spoiled how = m != nullptr ? m->how : spoiled{};
     void (*const body)() = m != nullptr ? m->body : s.body;
     if (replaying) {
-        if (!replay(body, how, *o.schedule, s.limits.which)) {
+        if (!replay(body, how, *o.schedule, s.limits)) {
             std::fputs("that is no schedule: one looks as 12.1-30.2, or is \"none\"\n", stderr);
             leave(2);
         }
@@ -139,7 +152,7 @@ void catch_signals() {
 
     const unsigned bound = o.preemptions.value_or(o.full ? s.limits.full : s.limits.preemptions);
     const auto start = std::chrono::steady_clock::now();
-    const auto n = static_cast<unsigned long long>(explore(body, how, bound, s.limits.which));
+    const auto n = static_cast<unsigned long long>(explore(body, how, s.limits, bound));
     if (m != nullptr) {
         std::printf("  mistake %u, %s: MISSED in %llu executions%s\n", number_of(*m), m->what, n,
                     how.function != nullptr && !met_spoiled()
@@ -154,10 +167,95 @@ void catch_signals() {
                     static_cast<unsigned long long>(s.limits.exactly));
         leave(1);
     }
+    if (s.limits.outcomes != nullptr)
+        if (const std::string others = other_outcomes(s.limits.outcomes); !others.empty()) {
+            std::printf("%s: FAILED:%s\n", s.name, others.c_str());
+            leave(1);
+        }
     leave(0);
 }
 
 // --- in the parent ---
+
+/// What a child prints, to no terminal.
+template <class Child>
+std::string ask(const Child& child) {
+    std::fflush(nullptr);
+    std::array<int, 2> ends{};
+    if (::pipe(ends.data()) != 0) {
+        std::perror("magpie-model: no pipe for a scenario");
+        std::exit(2);
+    }
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        answers = ::fdopen(ends[1], "w");
+        child();
+        leave(0);
+    }
+    ::close(ends[1]);
+    std::string text;
+    std::array<char, 4096> some{};
+    for (ssize_t n; (n = ::read(ends[0], some.data(), some.size())) > 0;)
+        text.append(some.data(), static_cast<std::size_t>(n));
+    ::close(ends[0]);
+    int status = 0;
+    if (pid < 0 || ::waitpid(pid, &status, 0) != pid) {
+        std::perror("magpie-model: no process for a scenario");
+        std::exit(2);
+    }
+    return text;
+}
+
+void explore_quietly(const scenario& s, unsigned preemptions) {
+    running = &s;
+    on_failure(&report);
+    magpie::set_log_function(&hear);
+    catch_signals();
+    explore(s.body, spoiled{}, s.limits, preemptions);
+}
+
+/// Who notices if the order is weaker? Empty: nobody.
+std::string who_notices(const order_site& site, std::memory_order to,
+                        const std::vector<const scenario*>& scenarios, unsigned bound) {
+    // Few preemptions first: most are noticed soon.
+    for (unsigned preemptions = 1; preemptions <= bound; ++preemptions)
+        for (const scenario* s : scenarios)
+            if (std::string text = ask([&] {
+                    weaken(site, to);
+                    explore_quietly(*s, std::min(preemptions, s->limits.preemptions));
+                });
+                !text.empty())
+                return text;
+    return {};
+}
+
+void weaken_all(const std::vector<const scenario*>& scenarios, unsigned bound) {
+    std::map<order_site, std::vector<const scenario*>> sites;
+    for (const scenario* s : scenarios) {
+        std::istringstream lines(ask([&] {
+            note_orders();
+            explore_quietly(*s, 1);
+            print_orders(answers);
+        }));
+        for (std::string line; std::getline(lines, line);)
+            if (const auto site = parse_order(line))
+                sites[*site].push_back(s);
+    }
+    unsigned caught = 0;
+    unsigned kept = 0;
+    for (const auto& [site, meet] : sites)
+        for (const std::memory_order to : weaker(site)) {
+            const std::string text = who_notices(site, to, meet, bound);
+            std::printf("%s:%u %s%s %s -> %s: %s%s\n", site.file.c_str(), site.line, site.what.c_str(),
+                        site.on_failure ? " that fails" : "",
+                        name_of(static_cast<std::memory_order>(site.order)), name_of(to),
+                        text.empty() ? "NOT NOTICED" : "caught by ", text.c_str());
+            std::fflush(stdout);
+            ++(text.empty() ? kept : caught);
+        }
+    std::printf("%u orders weakened: %u caught, %u not noticed (at most %u preemptions)\n",
+                caught + kept, caught, kept, bound);
+}
 
 bool run_apart(const scenario& s, const mistake* m, const options& o) {
     std::fflush(nullptr);
@@ -202,6 +300,8 @@ std::optional<options> parse(int argc, char** argv) {
             o.list = true;
         else if (word == "--full")
             o.full = true;
+        else if (word == "--weaken")
+            o.weaken = true;
         else if (word == "--preemptions" && !last && (o.preemptions = number<unsigned>(argv[++i])))
             continue;
         else if (word == "--mistake" && !last && (o.mistake = number<unsigned>(argv[++i])))
@@ -228,12 +328,15 @@ bool selected(const scenario& s, const options& o) {
 int run_selected(const options& o) {
     std::size_t count = 0;
     bool good = true;
+    std::vector<const scenario*> to_weaken;
     for (const scenario* s = all_scenarios(); s != nullptr; s = s->next) {
         if (!selected(*s, o))
             continue;
         ++count;
         if (o.list)
             std::puts(s->name);
+        else if (o.weaken)
+            to_weaken.push_back(s);
         else
             good = run_scenario(*s, o) && good;
     }
@@ -241,6 +344,8 @@ int run_selected(const options& o) {
         std::fputs("no scenario has such a name; --list shows them\n", stderr);
         return 2;
     }
+    if (o.weaken)
+        weaken_all(to_weaken, o.preemptions.value_or(2));
     return good ? 0 : 1;
 }
 

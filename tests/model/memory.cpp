@@ -14,7 +14,6 @@ namespace magpie_model::memory {
 
 namespace {
 
-constexpr std::size_t region_bytes = 16 * 1024 * 1024;
 constexpr std::size_t alignment = 64; // of frames; all blocks have it
 constexpr unsigned char new_byte = 0xcd;
 constexpr unsigned char freed_byte = 0xdd;
@@ -27,6 +26,7 @@ struct alignas(alignment) block {
 std::byte* region = nullptr;
 std::size_t kept = 0;
 std::size_t used = 0;
+std::size_t stacks = 0;
 bool on = false;
 
 std::size_t rounded(std::size_t size) noexcept {
@@ -56,19 +56,23 @@ void give_back(void* p) noexcept {
     block* const b = static_cast<block*>(p) - 1;
     if (std::exchange(b->freed, true))
         fail("memory", "a block is freed twice");
+    look_at_store(p, b->size, "freed");
     std::memset(p, freed_byte, b->size);
+}
+
+void make_arena() noexcept {
+    void* const p = ::mmap(nullptr, arena_bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        fail("memory", "there is none for the explorer's region");
+    region = static_cast<std::byte*>(p);
 }
 
 } // namespace
 
 void begin() noexcept {
-    if (region == nullptr) {
-        void* const p = ::mmap(nullptr, region_bytes, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-            fail("memory", "there is none for the explorer's region");
-        region = static_cast<std::byte*>(p);
-    }
+    if (region == nullptr)
+        make_arena();
     used = kept;
 }
 
@@ -88,6 +92,22 @@ void check_blocks() {
     if (leaks != 0)
         fail("leak", std::to_string(leaks) + " blocks were not freed");
 }
+
+std::byte* take_stack() noexcept {
+    if (region == nullptr)
+        make_arena();
+    if (stacks == most_threads)
+        return nullptr;
+    return region + region_bytes + stacks++ * stack_bytes;
+}
+
+std::ptrdiff_t arena_offset(const void* address) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(address) -
+                    reinterpret_cast<std::uintptr_t>(region);
+    return at < arena_bytes ? static_cast<std::ptrdiff_t>(at) : -1;
+}
+
+bool counts() noexcept { return on; }
 
 std::ptrdiff_t offset(const void* address) noexcept {
     const auto* const p = static_cast<const std::byte*>(address);

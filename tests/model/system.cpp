@@ -40,6 +40,7 @@ void system_thread::join() {
         return has_ended(static_cast<const system_thread*>(self)->number_);
     };
     await_turn({"join thread", nullptr, source::current()}, ended, this);
+    now().join(at_end_of(number_));
     number_ = 0;
 }
 

@@ -46,6 +46,8 @@ void trace::print(const trace_line& l, std::size_t number, std::FILE* to) const 
         text += ":";
     if (l.seen)
         text.append(" ").append(describe(*l.seen));
+    if (l.from != 0)
+        text.append(" (of ").append(std::to_string(l.from)).append(")");
     if (l.written)
         text.append(" -> ").append(describe(*l.written));
     text += l.note;

@@ -28,6 +28,7 @@ struct trace_line {
     std::optional<std::uint64_t> seen = {};
     std::optional<std::uint64_t> written = {};
     const char* note = "";
+    std::size_t from = 0; // the step that stored what was seen; 0: it was there before
 };
 
 /// The steps of one execution. Always kept: whatever fails can be shown.
@@ -41,6 +42,7 @@ public:
     std::size_t size() const noexcept { return lines_.size(); }
 
     void print(std::FILE* to) const;
+    std::string describe(const void* address) const;
 
 private:
     struct named_object {
@@ -50,7 +52,6 @@ private:
     };
 
     void print(const trace_line& l, std::size_t number, std::FILE* to) const;
-    std::string describe(const void* address) const;
     std::string describe(std::uint64_t value) const;
 
     std::vector<trace_line> lines_;

@@ -17,7 +17,7 @@ constexpr auto relaxed = std::memory_order_relaxed;
 void nothing() {}
 void three_steps(atomic<int>& a) {
     for (int i = 0; i < 3; ++i)
-        a.store(i, relaxed);
+        a.exchange(i, relaxed);
 }
 
 // Eight things in a row, of which four are the one thread's, its end included: 8 over 4.

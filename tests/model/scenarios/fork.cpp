@@ -115,15 +115,16 @@ class forking_executor final : public executor {
 public:
     void work() {
         lane mine(*this);
-        const std::size_t index = count_++;
-        lanes_[index] = &mine;
+        std::size_t index = 0;
+        magpie_model::step("enter", this, [&] { lanes_[index = count_++] = &mine; });
         magpie::detail::this_thread().forks = &mine;
         while (!is_over()) {
             const int seen = calls_;
+            const std::size_t count = count_; // what entered before the next step is seen behind it
             magpie::strand* s = try_take();
             if (s == nullptr)
                 s = mine.take_newest();
-            for (std::size_t i = 0; s == nullptr && i < count_; ++i)
+            for (std::size_t i = 0; s == nullptr && i < count; ++i)
                 if (i != index)
                     s = lanes_[i]->take_oldest();
             if (s != nullptr)

@@ -257,7 +257,11 @@ void submit_to_two() {
     c.check_all_up();
 }
 
-scenario together("park.pass_on", two_workers, &submit_to_two<flaw::none>);
+// In order: what a worker pushes into its own ring may be seen late, by who then sleeps for a moment only.
+constexpr scenario::bounds two_workers_in_order{
+    .preemptions = 2, .full = 3, .which = timeouts::none, .in_order = true};
+
+scenario together("park.pass_on", two_workers_in_order, &submit_to_two<flaw::none>);
 
 mistake no_pass(together, "a searcher that has found work does not look for more",
                 &submit_to_two<flaw::leaves_without_look>);

@@ -36,7 +36,7 @@ void submit_and_close() {
     thread("submitter", [&] {
         for (call& c : calls)
             pool->submit(c, nullptr);
-        submitted = true; // one step with the last of submit
+        magpie_model::step("submitted", nullptr, [&] { submitted = true; });
     });
     thread("closer", [&] {
         pool->close();

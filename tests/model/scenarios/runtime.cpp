@@ -151,6 +151,8 @@ void install_and_spawn() {
 scenario driver_comes("runtime.driver_comes", {.preemptions = 2, .full = 3, .which = timeouts::none},
                       &install_and_spawn<magpie::detail::futex_driver>);
 
+mistake slept_by_store(driver_comes, "a sleeper takes its wake by a load and a store",
+                       {"futex_driver::take", "exchange", how::in_two});
 mistake wakes_old_only(driver_comes, "who installs a driver wakes only the one before",
                        &install_and_spawn<deaf_at_first>);
 

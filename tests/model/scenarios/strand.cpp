@@ -133,7 +133,7 @@ scenario before_start("strand.abort_before_start", [] {
     auto handle = ex.spawn(note_start(started));
     thread("aborter", [&] {
         handle.abort();
-        aborted = true; // in one step with the abort's last operation
+        magpie_model::step("aborted", nullptr, [&] { aborted = true; });
     });
     ex.before_turn = [&] { too_late = !aborted; };
     thread("worker", [&] { ex.work(); });

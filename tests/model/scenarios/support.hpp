@@ -52,7 +52,7 @@ public:
 
     /// What a clock does: lets the armed timer run out. Ends when there is none and no task lives.
     void tick() {
-        magpie_model::step_when([this] { return armed_ != nullptr || is_over(); }, "tick", nullptr);
+        magpie_model::own_step_when([this] { return armed_ != nullptr || is_over(); }, "tick", nullptr);
         if (magpie::detail::timer_entry* const e = std::exchange(armed_, nullptr))
             wake(*e->waiter);
     }
@@ -76,8 +76,8 @@ protected:
     /// Sleeps until something is queued, no task lives, or `condition()`.
     template <class Condition>
     void sleep_until(Condition condition) {
-        magpie_model::step_when([&] { return first_ != nullptr || is_over() || condition(); }, "sleep",
-                                this);
+        magpie_model::own_step_when([&] { return first_ != nullptr || is_over() || condition(); },
+                                    "sleep", this);
     }
 
 private:
@@ -91,7 +91,7 @@ private:
         });
     }
     magpie::strand* take() {
-        magpie_model::step_when([this] { return first_ != nullptr || is_over(); }, "take", first_);
+        magpie_model::own_step_when([this] { return first_ != nullptr || is_over(); }, "take", first_);
         magpie::strand* const s = first_;
         if (s != nullptr && (first_ = s->queue_next) == nullptr)
             last_ = &first_;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <magpie_model/clock.hpp>
+
 #include <atomic> // std::memory_order
 #include <cstdint>
 #include <source_location>
@@ -8,7 +10,6 @@
 
 // What the seam asks of the explorer. Each operation waits for its turn in the schedule and then
 // happens in one step, together with the plain code behind it up to the thread's next operation.
-// Orders are handed on and shown in traces; all operations are sequentially consistent so far.
 
 namespace magpie_model {
 
@@ -47,13 +48,23 @@ public:
     std::string_view type() const noexcept { return type_; }
     bool is_alive() const noexcept { return alive_ == alive_mark; }
 
+    /// The kernel has looked at it, in the calling thread: what was there before is not seen any more.
+    void show_latest() const noexcept;
+
 private:
+    friend class turn;
+
+    template <class Compute>
+    std::uint64_t replace(const char* what, const Compute& compute, std::memory_order order,
+                          source at) noexcept;
     void end() noexcept; // out of line: no compiler may drop what a destructor writes
 
     std::uint64_t value_;
     std::uint64_t initial_;
     std::string_view type_;
     std::uint64_t alive_ = alive_mark;
+    mutable std::uint32_t execution_ = 0; // the one in which it has a history ...
+    mutable std::uint32_t history_ = 0;   // ... and its number
 };
 
 class mutex {
@@ -68,10 +79,13 @@ public:
     void unlock(source at = source::current()) noexcept;
 
 private:
+    void enter() noexcept;
     void end() noexcept;
 
     bool locked_ = false;
     std::uint64_t alive_ = alive_mark;
+    std::uint32_t execution_ = 0; // the one in which it was unlocked last ...
+    knowledge known_;             // ... and what was known then
 };
 
 /// When a wait times out: in some milliseconds, some day, or never.
