@@ -19,13 +19,14 @@ namespace magpie::sync::detail {
 // makes it ready. A receive claims the oldest slot, which frees a unit, moves the value out outside the
 // lock, and finishes the slot. A value that runs no code is copied under the lock, in one go.
 //
-// I6. If a receiver waits, no value is ready: who makes one ready claims it for the first receiver.
+// I6. If a receiver waits, no value is ready: who makes one ready claims it for the first receiver. A sender
+//     that finds a receiver waiting holds both locks for that; and one that is about to wait looks once more
+//     under both.
 template <class T>
 class channel_state : public channel_core {
 public:
-    using queue = message_queue<T>;
-    using slot = typename queue::slot;
-    using block = typename queue::block;
+    using slot = message_slot;
+    using block = sized_block<T>;
     using channel_core::leave;
 
     /// A receive that waits.
@@ -33,12 +34,14 @@ public:
     public:
         using wait_place::wait_place;
 
-        slot claimed; // written under the lock until it is woken
+        slot claimed; // written under both locks until it is woken
     };
 
-    explicit channel_state(const channel_shape& s) : channel_core(s) {
-        if (levels_ > 1)
-            urgent_ = std::make_unique<queue[]>(levels_ - 1);
+    explicit channel_state(const channel_shape& s) : channel_core(s) {}
+    ~channel_state() {
+        free_blocks(tail_);
+        for (unsigned level = 1; level < levels_; ++level)
+            free_blocks(tail_of(level));
     }
 
     void release() noexcept {
@@ -51,7 +54,7 @@ public:
     void drop_sender() noexcept {
         {
             place_wake_list woken;
-            const guard g(lock_);
+            const both g(*this);
             --senders_;
             end_if_over(woken);
         }
@@ -59,7 +62,7 @@ public:
     }
     void drop_weak() noexcept {
         {
-            const guard g(lock_);
+            const guard g(send_lock_);
             --weak_;
         }
         release();
@@ -68,7 +71,7 @@ public:
         bool last = false;
         {
             place_wake_list woken;
-            const guard g(lock_);
+            const both g(*this);
             last = --receivers_ == 0;
             if (last)
                 close(woken);
@@ -84,67 +87,31 @@ public:
     /// used up, unless this gives `failed`: then `error` was thrown, and `v` is as the move has left it.
     template <class Value>
     put_status put(Value& v, unsigned level, bool granted, std::exception_ptr& error) noexcept {
-        if constexpr (copied_under_lock<T>) {
-            // What happens nearly always: nobody waits, and there is room.
-            const guard g(lock_);
-            queue& q = queue_of(level);
-            if (!granted && is_open_ && free_ > 0 && receivers_waiting_.empty() &&
-                senders_waiting_.empty() && q.has_room()) [[likely]] {
-                --free_;
-                ++length_;
-                const slot s = q.append();
-                construct_from(s.value(), v);
-                q.make_ready(s);
-                return put_status::sent;
-            }
-        }
-        return put_slowly(v, level, granted, error);
-    }
-    template <class Value>
-    [[gnu::noinline]] put_status put_slowly(Value& v, unsigned level, bool granted,
-                                            std::exception_ptr& error) noexcept {
-        block* fresh = nullptr;
         for (;;) {
             slot s;
-            put_status status = put_status::sent;
+            bool has_room = true;
             {
-                place_wake_list woken;
-                const guard g(lock_);
-                status = may_put(granted, woken);
-                queue& q = queue_of(level);
-                if (status == put_status::sent && (fresh != nullptr || q.has_room())) {
-                    block* dead = nullptr;
-                    if (!q.has_room())
-                        dead = q.add(*std::exchange(fresh, nullptr));
-                    take_permit(granted);
-                    s = q.append();
-                    if constexpr (copied_under_lock<T>) {
-                        construct_from(s.value(), v);
-                        make_ready(s, q, woken);
+                const guard g(send_lock_);
+                queue_tail& tail = tail_of(level);
+                if (may_put_alone(granted)) [[likely]] {
+                    has_room = tail.has_room(slots);
+                    if (has_room) [[likely]] {
+                        take_permit(granted);
+                        s = tail.append();
+                        if constexpr (copied_under_lock<T>) {
+                            construct_from(s.value<T>(), v);
+                            make_ready_alone(s, tail);
+                            return put_status::sent;
+                        }
                     }
-                    if (dead != nullptr)
-                        fresh =
-                            dead; // one of the two, or the new one if somebody else was faster, is to go
                 }
             }
-            if (s) {
-                if (fresh != nullptr)
-                    destroy_part(fresh);
-                if constexpr (!copied_under_lock<T>)
-                    return fill(s, v, granted, error);
-                return put_status::sent;
-            }
-            if (status != put_status::sent) {
-                if (fresh != nullptr)
-                    destroy_part(fresh);
-                return status;
-            }
-            try {
-                fresh = make_part<block>(level); // not under the lock
-            } catch (...) {
-                error = std::current_exception();
+            if (s)
+                return fill(s, v, level, granted, error);
+            if (has_room)
+                return put_slowly(v, level, granted, error);
+            if (!add_room(level, error))
                 return put_status::failed;
-            }
         }
     }
 
@@ -152,60 +119,45 @@ public:
 
     /// Whether a receive is over: with a value claimed, or without one because none will come.
     bool try_claim(slot& claimed) noexcept {
+        {
+            const guard g(receive_lock_);
+            if (may_claim_alone()) [[likely]]
+                return claim_alone(claimed);
+        }
         place_wake_list woken;
-        const guard g(lock_);
+        const both g(*this);
         claimed = claim(woken);
         return claimed || is_over();
     }
 
     /// The same for values that may be copied under the lock: they are out when this returns.
     bool try_copy(std::optional<T>& value) noexcept {
-        block* dead = nullptr;
+        message_block* dead = nullptr;
         {
-            const guard g(lock_);
-            if (senders_waiting_.empty() && urgent_ == nullptr) [[likely]] {
-                const slot s = queue_.claim();
+            const guard g(receive_lock_);
+            if (may_claim_alone()) [[likely]] {
+                slot s;
+                if (!claim_alone(s))
+                    return false;
                 if (!s)
-                    return is_over();
-                --length_;
-                if (capacity_ != 0)
-                    ++free_;
-                value.emplace(std::move(s.value()));
-                dead = queue_.finish(s);
+                    return true;
+                value.emplace(std::move(s.value<T>()));
+                dead = head_.finish(s, slots);
                 if (dead == nullptr) [[likely]]
                     return true;
             }
         }
-        if (dead != nullptr) {
-            destroy_part(dead);
-            return true;
-        }
-        return copy_slowly(value);
-    }
-    [[gnu::noinline]] bool copy_slowly(std::optional<T>& value) noexcept {
-        block* dead = nullptr;
-        bool over = false;
-        {
-            place_wake_list woken;
-            const guard g(lock_);
-            const slot s = claim(woken);
-            if (s) {
-                value.emplace(std::move(s.value()));
-                dead = queue_of(s.of().level).finish(s);
-            } else {
-                over = is_over();
-            }
-        }
-        if (dead != nullptr)
-            destroy_part(dead);
-        return value.has_value() || over;
+        if (dead == nullptr)
+            return copy_slowly(value);
+        free_block(dead);
+        return true;
     }
 
     /// What a wait for a value finds.
     enum class entry : unsigned char { waits, ready, refused };
     entry claim_or_wait(value_wait& w) noexcept {
         place_wake_list woken;
-        const guard g(lock_);
+        const both g(*this);
         w.claimed = claim(woken);
         if (w.claimed || is_over())
             return entry::ready;
@@ -214,26 +166,26 @@ public:
         receivers_waiting_.push_back(w);
         retain();
         if (capacity_ == 0) {
-            ++free_; // (I4)
+            count_taken(); // (I4)
             grant(woken);
         }
         return entry::waits;
     }
     bool leave(value_wait& w) noexcept {
-        const guard g(lock_);
+        const both g(*this);
         if (!w.is_listed())
             return false;
         receivers_waiting_.remove(w);
         if (capacity_ == 0)
-            --free_;
+            take_back_unit();
         return true;
     }
 
     /// Moves a claimed value out.
     std::optional<T> take(slot s) {
         const finisher at_end(*this, s);
-        const destroyer<T> before(s.value());
-        return std::optional<T>(std::move(s.value()));
+        const destroyer<T> before(s.value<T>());
+        return std::optional<T>(std::move(s.value<T>()));
     }
 
     /// Gives up a claim: the value goes to the next receive, in its old place.
@@ -241,11 +193,9 @@ public:
         bool unwanted = false;
         {
             place_wake_list woken;
-            const guard g(lock_);
-            queue_of(s.of().level).give_back(s);
-            ++length_;
-            if (capacity_ != 0)
-                --free_;
+            const both g(*this);
+            head_of(s.level()).give_back(s);
+            take_back_unit();
             unwanted = receivers_ == 0;
             hand_over(woken);
         }
@@ -254,6 +204,8 @@ public:
     }
 
 private:
+    static constexpr unsigned slots = block::slots;
+
     class releaser {
     public:
         explicit releaser(channel_state* s) noexcept : state_(s) {}
@@ -277,46 +229,140 @@ private:
         slot slot_;
     };
 
-    queue& queue_of(unsigned level) noexcept { return level == 0 ? queue_ : urgent_[level - 1]; }
-
-    void finish(slot s) noexcept {
-        block* dead = nullptr;
-        {
-            const guard g(lock_);
-            dead = queue_of(s.of().level).finish(s);
+    static void free_block(message_block* b) noexcept { destroy_part(static_cast<block*>(b)); }
+    static void free_blocks(queue_tail& tail) noexcept {
+        for (message_block* b = tail.take_all(); b != nullptr;) {
+            message_block* const before = queue_tail::before(*b);
+            free_block(b);
+            b = before;
         }
-        if (dead != nullptr)
-            destroy_part(dead);
+    }
+
+    /// Gives the queue of a level a block, unless it has room.
+    [[gnu::noinline]] bool add_room(unsigned level, std::exception_ptr& error) noexcept {
+        block* fresh = nullptr;
+        try {
+            fresh = make_part<block>(level); // not under the lock
+        } catch (...) {
+            error = std::current_exception();
+            return false;
+        }
+        {
+            const guard g(send_lock_);
+            queue_tail& tail = tail_of(level);
+            if (!tail.has_room(slots)) // else somebody was faster
+                tail.add(*std::exchange(fresh, nullptr), head_of(level), slots);
+        }
+        if (fresh != nullptr)
+            free_block(fresh);
+        return true;
     }
 
     template <class Value>
-    put_status fill(slot s, Value& v, bool granted, std::exception_ptr& error) noexcept {
+    [[gnu::noinline]] put_status put_slowly(Value& v, unsigned level, bool granted,
+                                            std::exception_ptr& error) noexcept {
+        for (;;) {
+            slot s;
+            {
+                place_wake_list woken;
+                const both g(*this);
+                const put_status status = may_put(granted, woken);
+                if (status != put_status::sent)
+                    return status;
+                queue_tail& tail = tail_of(level);
+                if (tail.has_room(slots)) {
+                    take_permit(granted);
+                    s = tail.append();
+                    if constexpr (copied_under_lock<T>) {
+                        construct_from(s.value<T>(), v);
+                        make_ready(s, tail, woken);
+                        return put_status::sent;
+                    }
+                }
+            }
+            if (s)
+                return fill(s, v, level, granted, error);
+            if (!add_room(level, error))
+                return put_status::failed;
+        }
+    }
+
+    template <class Value>
+    put_status fill(slot s, Value& v, unsigned level, bool granted,
+                    std::exception_ptr& error) noexcept {
         try {
-            construct_from(s.value(), v);
+            construct_from(s.value<T>(), v);
         } catch (...) {
             error = std::current_exception();
+            abandon(s, granted);
+            return put_status::failed;
         }
         bool unwanted = false;
-        block* dead = nullptr;
         {
-            place_wake_list woken;
-            const guard g(lock_);
-            queue& q = queue_of(s.of().level);
-            if (error == nullptr) {
-                make_ready(s, q, woken);
-            } else {
-                dead = q.finish(s);
-                if (!granted)
-                    give_permits(1, woken);
-                hand_over(woken); // those behind it may be ready
-            }
+            const guard g(send_lock_);
             unwanted = receivers_ == 0;
+            if (receivers_waiting_.empty()) [[likely]] {
+                make_ready_alone(s, tail_of(level));
+                s = slot();
+            }
         }
-        if (dead != nullptr)
-            destroy_part(dead);
+        if (s) {
+            place_wake_list woken;
+            const both g(*this);
+            unwanted = receivers_ == 0;
+            make_ready(s, tail_of(level), woken);
+        }
         if (unwanted)
             drain(); // they went while it was being moved in
-        return error == nullptr ? put_status::sent : put_status::failed;
+        return put_status::sent;
+    }
+    /// No value was made in a slot. Those behind it may be ready.
+    void abandon(slot s, bool granted) noexcept {
+        bool unwanted = false;
+        message_block* dead = nullptr;
+        {
+            place_wake_list woken;
+            const both g(*this);
+            dead = head_of(s.level()).finish(s, slots);
+            tail_of(s.level()).make_ready(s, slots);
+            if (!granted)
+                give_permits(1, woken);
+            unwanted = receivers_ == 0;
+            hand_over(woken);
+        }
+        if (dead != nullptr)
+            free_block(dead);
+        if (unwanted)
+            drain();
+    }
+
+    [[gnu::noinline]] bool copy_slowly(std::optional<T>& value) noexcept {
+        message_block* dead = nullptr;
+        bool over = false;
+        {
+            place_wake_list woken;
+            const both g(*this);
+            const slot s = claim(woken);
+            if (s) {
+                value.emplace(std::move(s.value<T>()));
+                dead = head_of(s.level()).finish(s, slots);
+            } else {
+                over = is_over();
+            }
+        }
+        if (dead != nullptr)
+            free_block(dead);
+        return value.has_value() || over;
+    }
+
+    void finish(slot s) noexcept {
+        message_block* dead = nullptr;
+        {
+            const guard g(receive_lock_);
+            dead = head_of(s.level()).finish(s, slots);
+        }
+        if (dead != nullptr)
+            free_block(dead);
     }
 
     /// Destroys what is in the channel. The first exception of a destructor comes out at the end.
@@ -329,10 +375,10 @@ private:
                 break;
             const finisher at_end(*this, s);
             if constexpr (std::is_nothrow_destructible_v<T>) {
-                s.value().~T();
+                s.value<T>().~T();
             } else {
                 try {
-                    s.value().~T();
+                    s.value<T>().~T();
                 } catch (...) {
                     if (error == nullptr)
                         error = std::current_exception();
@@ -344,49 +390,74 @@ private:
                 std::rethrow_exception(std::move(error));
     }
 
-    // Under the lock:
+    // Under receive_lock_:
 
-    void make_ready(slot s, queue& q, place_wake_list& woken) noexcept {
-        q.make_ready(s);
+    /// Whether a receive concerns nobody on the other side.
+    bool may_claim_alone() const noexcept { return senders_waiting_.empty() && urgent_ == nullptr; }
+    bool claim_alone(slot& claimed) noexcept {
+        claimed = head_.claim(tail_, slots);
+        if (!claimed) {
+            if (!over_.load(std::memory_order_acquire)) // (O)
+                return false;
+            claimed = head_.claim(tail_, slots); // what was sent before the end
+            if (!claimed)
+                return true;
+        }
+        count_taken();
+        return true;
+    }
+
+    // Under send_lock_, if no receiver waits:
+
+    void make_ready_alone(slot s, queue_tail& tail) noexcept {
+        if constexpr (copied_under_lock<T>)
+            tail.make_ready_in_order();
+        else
+            tail.make_ready(s, slots);
         --reserved_;
-        if (capacity_ == 0)
-            ++free_; // (I4); and with the receiver that it goes to one is gone
-        ++length_;
+        note_if_over();
+    }
+
+    // Under both:
+
+    void make_ready(slot s, queue_tail& tail, place_wake_list& woken) noexcept {
+        make_ready_alone(s, tail);
         hand_over(woken);
     }
 
+    /// A unit that a receive has given is not there any more.
+    void take_back_unit() noexcept {
+        count_taken(-1);
+        look();
+    }
+
     slot claim(place_wake_list& woken) noexcept {
-        slot s;
-        for (unsigned level = levels_ - 1; level > 0 && !s; --level)
-            s = urgent_[level - 1].claim();
-        if (!s)
-            s = queue_.claim();
+        const slot s = claim_uncounted();
         if (s) {
-            --length_;
-            if (capacity_ != 0) {
-                ++free_;
-                grant(woken);
-            }
+            count_taken();
+            grant(woken);
         }
         return s;
+    }
+    slot claim_uncounted() noexcept {
+        slot s;
+        for (unsigned level = levels_ - 1u; level > 0 && !s; --level)
+            s = head_of(level).claim(tail_of(level), slots);
+        return s ? s : head_.claim(tail_, slots);
     }
 
     void hand_over(place_wake_list& woken) noexcept {
         while (!receivers_waiting_.empty()) {
-            const slot s = claim(woken);
+            // With capacity 0 it has given its unit when it entered (I4).
+            const slot s = capacity_ != 0 ? claim(woken) : claim_uncounted();
             if (!s)
                 break;
             auto& w = static_cast<value_wait&>(*receivers_waiting_.front());
             w.claimed = s;
             woken.take(receivers_waiting_, w);
-            if (capacity_ == 0)
-                --free_;
         }
         end_if_over(woken);
     }
-
-    queue queue_;
-    std::unique_ptr<queue[]> urgent_; // the levels above 0
 };
 
 } // namespace magpie::sync::detail
