@@ -6,6 +6,15 @@
 
 namespace magpie::detail {
 
+/// Spends a moment without touching memory.
+inline void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 #if defined(MAGPIE_MODEL)
 
 inline void back_off() noexcept {} // the explorer lets others go wherever that makes a difference
@@ -16,15 +25,6 @@ void spin_until(const atomic<T>& word, Ready ready) noexcept {
 }
 
 #else
-
-/// Spends a moment without touching memory.
-inline void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 /// For who has lost a compare-exchange to another processor, and will try again: leaves that one the line for
 /// some operations. Else both take it from each other for each single one, and do little but wait for it

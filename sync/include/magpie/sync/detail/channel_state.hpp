@@ -156,9 +156,11 @@ public:
     /// What a wait for a value finds.
     enum class entry : unsigned char { waits, ready, refused };
     entry claim_or_wait(value_wait& w) noexcept {
+        give_head_start();
         place_wake_list woken;
         const both g(*this);
         w.claimed = claim(woken);
+        note_chase(static_cast<bool>(w.claimed));
         if (w.claimed || is_over())
             return entry::ready;
         if (!many_receivers_ && !receivers_waiting_.empty())
@@ -394,7 +396,7 @@ private:
 
     /// Whether a receive concerns nobody on the other side.
     bool may_claim_alone() const noexcept { return senders_waiting_.empty() && urgent_ == nullptr; }
-    bool claim_alone(slot& claimed) noexcept {
+    [[gnu::always_inline]] bool claim_alone(slot& claimed) noexcept {
         claimed = head_.claim(tail_, slots);
         if (!claimed) {
             if (!over_.load(std::memory_order_acquire)) // (O)
