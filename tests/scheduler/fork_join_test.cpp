@@ -547,6 +547,7 @@ TEST_SUITE("scheduler.fork_join") {
     TEST_CASE("a child that computes is waited for, and then dropped") {
         auto rt = with_workers(2);
         rendezvous r;
+        std::atomic<bool> begun{false};
         std::atomic<bool> go{false};
         std::atomic<bool> out{false};
         struct says {
@@ -554,9 +555,10 @@ TEST_SUITE("scheduler.fork_join") {
             ~says() { out = true; }
         };
         event never;
-        auto computes = [](rendezvous& at, std::atomic<bool>& g, std::atomic<bool>& o,
-                           event& e) -> task<> {
+        auto computes = [&begun](rendezvous& at, std::atomic<bool>& g, std::atomic<bool>& o,
+                                 event& e) -> task<> {
             const says at_end{o};
+            begun = true;
             at.meet();
             while (!g)
                 std::this_thread::yield();
@@ -570,7 +572,7 @@ TEST_SUITE("scheduler.fork_join") {
             co_await fork_join(meets_and_waits(r, never), computes(r, go, out, never));
         };
         auto h = rt.spawn(f());
-        CHECK(r.meet());
+        CHECK(test::eventually([&] { return begun.load(); }));
         h.abort();
         CHECK_FALSE(h.is_finished());
         go = true;
