@@ -1,9 +1,12 @@
 // Scopes whose tasks end, fail, spawn, wait for places and are aborted on several threads, while the scope
 // ends, fails or is dropped: nothing runs behind a scope, and no memory is left.
 
+#include <magpie/core/as_result.hpp>
+#include <magpie/core/attached_failures.hpp>
 #include <magpie/core/for_each_concurrent.hpp>
 #include <magpie/core/scope.hpp>
 #include <magpie/core/select.hpp>
+#include <magpie/sync/event.hpp>
 
 #include <test/limits.hpp>
 #include <test/shared_executor.hpp>
@@ -187,6 +190,66 @@ TEST_SUITE("stress.scope") {
         shared_state::left_too_early = 0;
         CHECK(run_many(test::scaled(100'000), first_of) == 0);
         CHECK(shared_state::left_too_early.load() == 0);
+        CHECK(counted::alive.load() == 0);
+    }
+
+    TEST_CASE("what else has failed goes with its exception from task to task, all of it") {
+        static constexpr int others = 3;
+        struct throwing {
+            /// Fails when it is dropped.
+            static task<> late(std::atomic<int>& begun) {
+                const test::throws_at_end local("late");
+                const counted here;
+                ++begun;
+                magpie::sync::event never;
+                co_await never.wait();
+            }
+            static task<> together() {
+                std::atomic<int> begun{0};
+                auto body = [&begun](task_scope& s) -> task<> {
+                    for (int i = 0; i < others; ++i)
+                        s.spawn(late(begun));
+                    while (begun < others)
+                        co_await magpie::yield_now();
+                    throw std::runtime_error("first");
+                };
+                co_await scope(body);
+            }
+            /// The same, as the only task of a scope, and awaited by its handle elsewhere.
+            static task<> below() {
+                auto body = [](task_scope& s) -> task<> {
+                    s.spawn(together());
+                    co_return;
+                };
+                co_await scope(body);
+            }
+            static task<int> count(int way) {
+                auto h = magpie::spawn(way % 2 == 0 ? together() : below());
+                const auto r = co_await magpie::as_result(h);
+                co_return static_cast<int>(magpie::attached_failures(r.error()).size());
+            }
+            static task<int> run(int rounds) {
+                int wrong = 0;
+                for (int i = 0; i < rounds; ++i) {
+                    std::vector<magpie::join_handle<int>> all;
+                    for (int k = 0; k < 4; ++k)
+                        all.push_back(magpie::spawn(count(i + k)));
+                    for (auto& h : all) {
+                        const int n = co_await h;
+                        wrong += n == others ? 0 : 1;
+                    }
+                }
+                co_return wrong;
+            }
+        };
+        counted::alive = 0;
+        const auto hook = magpie::set_log_function(nullptr); // they are reported as well
+        {
+            shared_executor ex;
+            const workers turns(ex, 3);
+            CHECK(ex.spawn(throwing::run(test::scaled(5'000))).blocking_join() == 0);
+        }
+        magpie::set_log_function(hook);
         CHECK(counted::alive.load() == 0);
     }
 
