@@ -773,8 +773,11 @@ TEST_SUITE("core.scope") {
                 s.spawn(fail_with("one"));
                 const magpie::abort_handle second = co_await s.spawn_when_free(fail_with("two"));
                 static_cast<void>(second.id());
+                static_cast<void>(co_await s.spawn_when_free("third", fail_with("three")));
+                auto fourth = [] { return fail_with("four"); };
+                static_cast<void>(co_await s.spawn_when_free(fourth));
             };
-            CHECK(co_await thrown_by(scope(first_success<int>, all_fail)) == "all: one two");
+            CHECK(co_await thrown_by(scope(first_success<int>, all_fail)) == "all: one two three four");
             auto none = [](first_success_scope<int>&) -> task<> { co_return; };
             CHECK(co_await thrown_by(scope(first_success<int>, none)) == "all: ");
             auto bad_body = [](first_success_scope<int>& s) -> task<> {
@@ -795,7 +798,7 @@ TEST_SUITE("core.scope") {
             CHECK(said(r.failures()) == "one");
             const scope_result<int> failed = co_await as_result(scope(first_success<int>, all_fail));
             CHECK(failed.has_error());
-            CHECK(said(failed.failures()) == "one two");
+            CHECK(said(failed.failures()) == "one two three four");
         };
         test::run(ex, main());
         CHECK(unhandled.count() == 0);

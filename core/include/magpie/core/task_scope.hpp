@@ -196,6 +196,16 @@ public:
         task<T> t, std::source_location where = std::source_location::current()) {
         return {*this, std::move(t), where, {}};
     }
+    spawn_operation<first_success_scope, T> spawn_when_free(
+        std::string name, task<T> t, std::source_location where = std::source_location::current()) {
+        return {*this, std::move(t), where, std::move(name)};
+    }
+    template <class F>
+        requires task_callable<F>
+    spawn_operation<first_success_scope, T> spawn_when_free(
+        F&& f, std::source_location where = std::source_location::current()) {
+        return {*this, detail::own_and_run<std::decay_t<F>>(std::forward<F>(f)), where, {}};
+    }
 
 private:
     template <class Policy, class F>
