@@ -113,6 +113,69 @@ task<> consume_by_selects(Receiver rx, tally& t, std::uint64_t seed) {
     }
 }
 
+/// Sends 0 to n - 1, some without waiting, some through permits. `received` is never ahead of what was received.
+template <class T>
+task<> fill(mpsc::sender<T> tx, int n, const std::atomic<int>& received, int& too_many) {
+    const auto capacity = static_cast<int>(tx.max_capacity());
+    for (int i = 0; i < n;) {
+        if (i % 3 == 0) {
+            const send_result r = tx.try_send(T(i));
+            if (!r) {
+                co_await magpie::yield_now();
+                continue;
+            }
+        } else if (i % 7 == 0) {
+            auto place = co_await tx.reserve();
+            CHECK_UNARY(static_cast<bool>(place->send(T(i))));
+        } else {
+            const send_result r = co_await tx.send(T(i));
+            CHECK_UNARY(static_cast<bool>(r));
+        }
+        ++i;
+        // Acquire: pairs with drain's release. One may be received, and not counted yet.
+        if (i - received.load(std::memory_order_acquire) > capacity + 1)
+            ++too_many;
+    }
+}
+template <class T>
+task<> drain(mpsc::receiver<T> rx, std::atomic<int>& received, int& wrong) {
+    for (int next = 0;; ++next) {
+        std::optional<T> v;
+        if (next % 5 == 0) {
+            auto r = rx.try_recv();
+            if (r)
+                v = *std::move(r);
+        }
+        if (!v)
+            v = co_await rx.recv();
+        if (!v)
+            co_return;
+        const T expected(next);
+        if (*v != expected)
+            ++wrong;
+        received.store(next + 1, std::memory_order_release);
+    }
+}
+template <class T>
+task<> fill_and_drain(std::size_t capacity, int n, std::atomic<int>& received, int& too_many,
+                      int& wrong) {
+    auto ends = mpsc::channel<T>(capacity);
+    auto sends = magpie::spawn(fill(std::move(ends.tx), n, received, too_many));
+    auto receives = magpie::spawn(drain(std::move(ends.rx), received, wrong));
+    co_await sends;
+    co_await receives;
+}
+
+/// A number whose moves are code, so that it is moved outside the locks.
+class boxed {
+public:
+    explicit boxed(int v) : value_(std::make_unique<int>(v)) {}
+    bool operator==(const boxed& other) const { return *value_ == *other.value_; }
+
+private:
+    std::unique_ptr<int> value_;
+};
+
 task<> count_values(mpmc::receiver<counting> rx, std::atomic<int>& count,
                     std::atomic<std::int64_t>& sum) {
     for (;;) {
@@ -172,6 +235,24 @@ TEST_SUITE("stress.channels") {
         CHECK(t.count == senders * n);
         CHECK(t.wrong == 0);
         CHECK(counting::alive() == 0);
+    }
+
+    TEST_CASE("both ends at work: in order, never more than the capacity, and nobody waits for ever") {
+        static constexpr int n = test::scaled(100'000);
+        test::on_each_layout([](magpie::runtime_builder b) {
+            for (const std::size_t capacity : {1u, 2u, 33u, 128u}) {
+                std::atomic<int> received[2] = {0, 0};
+                int too_many = 0;
+                int wrong = 0;
+                auto rt = b.build();
+                rt.block_on(fill_and_drain<int>(capacity, n, received[0], too_many, wrong));
+                rt.block_on(fill_and_drain<boxed>(capacity, n, received[1], too_many, wrong));
+                CHECK(received[0] == n);
+                CHECK(received[1] == n);
+                CHECK(too_many == 0);
+                CHECK(wrong == 0);
+            }
+        });
     }
 
     TEST_CASE("many senders and receivers") {

@@ -186,6 +186,65 @@ scenario drop("channels.drop", {.preemptions = 2, .full = 3}, [] {
 mistake dropped_counts(drop, "a handle lets go by a load and a store",
                        {"channel_core::let_go", "modify", how::in_two});
 
+// Each end has its lock, and tells the other one by a number how far it has come: so there are steps under the locks.
+scenario two_ends("channels.two_ends", {.preemptions = 3, .full = 4}, [] {
+    int next = 1;
+    auto ends = mpsc::channel<int>(1);
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
+        for (const int n : {1, 2})
+            check(static_cast<bool>(tx->blocking_send(n)), "it is open");
+        tx.reset();
+    });
+    std::optional rx_end(std::move(ends.rx));
+    thread("receiver", [&] {
+        auto& rx = rx_end;
+        while (const std::optional<int> n = rx->blocking_recv())
+            check(*n == next++, "in order");
+        check(rx->try_recv().is_closed(), "that is the end");
+        rx.reset();
+    });
+    run();
+    check(next == 3, "each value arrives");
+});
+mistake no_values(two_ends, "a receive looks at an old number of values",
+                  {"queue_head::look", "load", how::outdated});
+mistake no_room(two_ends, "a send looks at an old number of receives",
+                {"channel_core::look", "load", how::outdated});
+mistake room_unsaid(two_ends, "a receive does not tell of its unit",
+                    {"channel_core::count_taken", "store", how::left_out});
+mistake end_unsaid(two_ends, "the end is not noted",
+                   {"channel_core::note_if_over", "store", how::left_out});
+
+scenario two_tries("channels.two_tries", {.preemptions = 3, .full = 4}, [] {
+    int refused = 0;
+    int got = 0;
+    auto ends = mpsc::channel<int>(1);
+    std::optional tx_end(std::move(ends.tx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
+        for (int i = 0; i < 3; ++i)
+            refused += tx->try_send(1) ? 0 : 1;
+        tx.reset();
+    });
+    thread("receiver", [&] {
+        for (;;) {
+            const auto n = ends.rx.try_recv();
+            if (n.is_closed())
+                break;
+            if (n)
+                ++got;
+            else
+                magpie_model::yield();
+        }
+    });
+    run();
+    check(got + refused == 3 && got > 0, "each is received or refused, and the first one has room");
+});
+mistake end_first(two_tries, "who sees the end looks at an old number of values",
+                  {"queue_head::look", "load", how::outdated});
+
 magpie::task<> receive_one(mpsc::receiver<message>& rx, int& got) {
     std::optional<message> m = co_await rx.recv();
     if (m)

@@ -162,8 +162,9 @@ public:
     static constexpr bool in_one_pass = std::is_trivial_v<composite_value_t<value_type>> &&
                                         !std::is_void_v<value_type>;
     /// Settles the branches and takes their values. False if some have none.
-    static bool settle_and_take(branch_list<Branch>& all, values& taken) {
-        taken = values(all.size());
+    template <class Values>
+    static bool settle_and_take(branch_list<Branch>& all, Values& taken) {
+        taken = Values(all.size());
         auto at = taken.begin();
         bool settled = true;
         all.any([&](Branch& b) {
