@@ -27,9 +27,9 @@ struct failure {
 void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 
 /// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
-/// many there are.
+/// many there are. Ends after `most` of them.
 std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
-                      unsigned preemptions);
+                      unsigned preemptions, std::uint64_t most = ~std::uint64_t{0});
 
 /// Runs it in one. Returns false if the text is no schedule.
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,

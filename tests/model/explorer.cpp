@@ -48,7 +48,7 @@ struct model_thread {
 
 class explorer {
 public:
-    std::uint64_t run_all(void (*body)(), unsigned preemptions);
+    std::uint64_t run_all(void (*body)(), unsigned preemptions, std::uint64_t most);
     void run_once(void (*body)());
 
     unsigned add_thread(std::string_view name, std::function<void()> body, bool twin);
@@ -113,7 +113,7 @@ void (*failure_handler)(const failure&) noexcept = nullptr;
 
 // --- the search ---
 
-std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions) {
+std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions, std::uint64_t most) {
     warm_up(body);
     std::uint64_t last_round = 0;
     cut = true;
@@ -126,7 +126,7 @@ std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions) {
             memory::check_blocks();
             ++executions;
             ++last_round;
-        } while (path.next());
+        } while (executions < most && path.next());
     }
     return last_round;
 }
@@ -447,10 +447,10 @@ void name(const void* object, std::size_t size, std::string_view name) {
 void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
 
 std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
-                      unsigned preemptions) {
+                      unsigned preemptions, std::uint64_t most) {
     the.how = how;
     the.limits = limits;
-    return the.run_all(body, preemptions);
+    return the.run_all(body, preemptions, most);
 }
 
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,

@@ -206,12 +206,14 @@ std::string ask(const Child& child) {
     return text;
 }
 
+constexpr std::uint64_t most_executions = 5'000; // of one scenario, for one order
+
 void explore_quietly(const scenario& s, unsigned preemptions) {
     running = &s;
     on_failure(&report);
     magpie::set_log_function(&hear);
     catch_signals();
-    explore(s.body, spoiled{}, s.limits, preemptions);
+    explore(s.body, spoiled{}, s.limits, preemptions, most_executions);
 }
 
 /// Who notices if the order is weaker? Empty: nobody.
@@ -253,8 +255,10 @@ void weaken_all(const std::vector<const scenario*>& scenarios, unsigned bound) {
             std::fflush(stdout);
             ++(text.empty() ? kept : caught);
         }
-    std::printf("%u orders weakened: %u caught, %u not noticed (at most %u preemptions)\n",
-                caught + kept, caught, kept, bound);
+    std::printf(
+        "%u orders weakened: %u caught, %u not noticed (at most %u preemptions, %llu executions "
+        "of a scenario)\n",
+        caught + kept, caught, kept, bound, static_cast<unsigned long long>(most_executions));
 }
 
 bool run_apart(const scenario& s, const mistake* m, const options& o) {

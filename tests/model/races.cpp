@@ -4,6 +4,7 @@
 #include "memory.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 #include <sys/mman.h>
@@ -32,16 +33,25 @@ struct seen {
     moment load;
 };
 
-seen* shadow = nullptr;  // one for each byte of the arena
+// One for each word of the arena. Where an access was to a part of it, its bytes have their own: `store`
+// is `several` then, and `load` the number of these, counted on as well.
+constexpr std::size_t word = 8;
+using seen_bytes = std::array<seen, word>;
+
+seen* shadow = nullptr;
+constexpr std::size_t shadow_bytes = arena_bytes / word * sizeof(seen);
 moment before_first = 0; // of this execution's times
 moment before_clocks = 0;
 std::vector<clock> clocks;
+moment before_parts = 0;
+std::vector<seen_bytes> parts;
 std::uint8_t running = 0;
 const clock* happened = nullptr;
 
 moment moment_of(std::uint8_t thread, clock::time t) noexcept {
     return (before_first + t) << thread_bits | thread;
 }
+moment now() noexcept { return happened == nullptr ? 0 : moment_of(running, (*happened)[running]); }
 unsigned thread_of(moment m) noexcept { return m & (most_threads - 1); }
 clock::time time_of(moment m) noexcept {
     return static_cast<clock::time>((m >> thread_bits) - before_first);
@@ -75,7 +85,9 @@ void check_loads(const seen& s, const void* address, const char* now) noexcept {
     }
 }
 
-void load_byte(seen& s, const void* address, moment now) noexcept {
+void load(seen& s, const void* address, moment now) noexcept {
+    if (s.load == now)
+        return;
     check_store(s, address, "loaded");
     if ((s.load & several) == 0) {
         if (is_known(s.load)) {
@@ -93,16 +105,61 @@ void load_byte(seen& s, const void* address, moment now) noexcept {
         clocks[number - before_clocks].set(running, (*happened)[running]);
 }
 
-seen* seen_at(const void* address) noexcept {
-    const std::ptrdiff_t at = counts() && happened != nullptr ? arena_offset(address) : -1;
-    return at < 0 ? nullptr : shadow + at;
+void store(seen& s, const void* address, moment now, const char* what) noexcept {
+    if (s.store == now && s.load == 0)
+        return;
+    check_store(s, address, what);
+    check_loads(s, address, what);
+    s = {now, 0};
+}
+
+/// The bytes of a word, if it has any in this execution.
+seen_bytes* parts_of(const seen& w) noexcept {
+    return w.store == several && w.load >= before_parts ? &parts[w.load - before_parts] : nullptr;
+}
+
+seen_bytes& make_parts(seen& w) {
+    const counting ours(false);
+    seen_bytes& bytes = parts.emplace_back();
+    bytes.fill(w.store == several ? seen{0, 0} : w);
+    w = {several, static_cast<moment>(before_parts + parts.size() - 1)};
+    return bytes;
+}
+
+/// Calls `visit(seen, address)` for each word, or byte of a word, of which an access is. A word that is stored to
+/// as a whole has no bytes any more.
+template <bool Stores, class Visit>
+void visit_all(const void* address, std::size_t size, const Visit& visit) noexcept {
+    const std::ptrdiff_t offset = counts() && happened != nullptr ? arena_offset(address) : -1;
+    if (offset < 0)
+        return;
+    const auto* const first = static_cast<const char*>(address) - offset;
+    std::size_t at = static_cast<std::size_t>(offset);
+    for (const std::size_t end = at + size; at < end;) {
+        seen& w = shadow[at / word];
+        const std::size_t next = std::min(end, at / word * word + word);
+        seen_bytes* bytes = parts_of(w);
+        if (bytes == nullptr && next - at == word) {
+            if (w.store == several) // of an earlier execution
+                w = {0, 0};
+            visit(w, first + at);
+        } else {
+            if (bytes == nullptr)
+                bytes = &make_parts(w);
+            for (std::size_t i = at; i < next; ++i)
+                visit((*bytes)[i % word], first + i);
+            if (Stores && next - at == word)
+                w = bytes->front();
+        }
+        at = next;
+    }
 }
 
 } // namespace
 
 void begin_races() noexcept {
     if (shadow == nullptr) {
-        void* const p = ::mmap(nullptr, arena_bytes * sizeof(seen), PROT_READ | PROT_WRITE,
+        void* const p = ::mmap(nullptr, shadow_bytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED)
             fail("memory", "there is none for what was accessed");
@@ -111,9 +168,11 @@ void begin_races() noexcept {
     before_first += most_times;
     before_clocks += static_cast<moment>(clocks.size());
     clocks.clear();
-    if (before_first > last_first || before_clocks > several / 2) {
-        ::madvise(shadow, arena_bytes * sizeof(seen), MADV_DONTNEED); // zeros again
-        before_first = before_clocks = 0;
+    before_parts += static_cast<moment>(parts.size());
+    parts.clear();
+    if (before_first > last_first || std::max(before_clocks, before_parts) > several / 2) {
+        ::madvise(shadow, shadow_bytes, MADV_DONTNEED); // zeros again
+        before_first = before_clocks = before_parts = 0;
     }
 }
 
@@ -123,28 +182,12 @@ void set_running(std::uint8_t thread, const clock* c) noexcept {
 }
 
 void look_at_load(const void* address, std::size_t size) noexcept {
-    seen* const s = seen_at(address);
-    if (s == nullptr)
-        return;
-    const moment now = moment_of(running, (*happened)[running]);
-    for (std::size_t i = 0; i < size; ++i)
-        if (s[i].load != now)
-            load_byte(s[i], static_cast<const char*>(address) + i, now);
+    visit_all<false>(address, size, [now = now()](seen& s, const void* a) { load(s, a, now); });
 }
 
 void look_at_store(const void* address, std::size_t size, const char* what) noexcept {
-    seen* const s = seen_at(address);
-    if (s == nullptr)
-        return;
-    const seen now{moment_of(running, (*happened)[running]), 0};
-    for (std::size_t i = 0; i < size; ++i) {
-        if (s[i].store == now.store && s[i].load == 0)
-            continue;
-        const void* const byte = static_cast<const char*>(address) + i;
-        check_store(s[i], byte, what);
-        check_loads(s[i], byte, what);
-        s[i] = now;
-    }
+    visit_all<true>(address, size,
+                    [now = now(), what](seen& s, const void* a) { store(s, a, now, what); });
 }
 
 } // namespace magpie_model::memory
