@@ -118,6 +118,25 @@ TEST_SUITE("io.tcp_listener") {
         });
     }
 
+    TEST_CASE(
+        "a pending accept may lose and be selected again, and takes one connection after another") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
+            auto next = listener.accept();
+            for (int i = 0; i < 3; ++i) {
+                auto idle = co_await magpie::select(next, magpie::sleep_for(1ms));
+                CHECK(idle.index() == 1);
+            }
+            for (int i = 0; i < 3; ++i) {
+                auto s = co_await tcp_stream::connect(listener.local_endpoint());
+                auto got = co_await magpie::select(next, magpie::sleep_for(10s));
+                CHECK(got.index() == 0);
+                if (got.index() == 0)
+                    CHECK(got.get<0>().peer == s.local_endpoint());
+            }
+        });
+    }
+
     TEST_CASE("NET-CORE-08 bind before connect") {
         test::run_on_each_layout([]() -> magpie::task<> {
             const std::array all{endpoint("127.0.0.1:0"), endpoint("[::1]:0")};

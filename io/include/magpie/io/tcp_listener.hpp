@@ -58,6 +58,7 @@ public:
 class [[nodiscard("co_await it")]] accept_operation : public detail::io_operation {
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
+    static constexpr bool reusable = true; ///< composites take it as an lvalue: for the next one, too
 
     explicit accept_operation(detail::registration& r) noexcept
         : io_operation(&r, detail::waits_for::read) {}
