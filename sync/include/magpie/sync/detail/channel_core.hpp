@@ -224,21 +224,6 @@ protected:
         return references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
     }
 
-    // A receiver that is as fast as a sender on another processor catches up with it all the time, and each look
-    // takes the line away that the sender is about to write. That it sends just now shows in a value that was
-    // not there a moment ago, when the receive looked for the first time: then the next one that finds nothing
-    // lets a moment pass before it looks again. Only where both share a worker, or the sender rests, does that
-    // not happen. (Two messages at a time become a dozen: half the time, and half of the processor's.)
-    void give_head_start() const noexcept {
-        if (chases_.load(std::memory_order_relaxed)) // relaxed, as below: nothing depends on it
-            for (int i = 0; i < 32; ++i)
-                magpie::detail::pause();
-    }
-    void note_chase(bool found) noexcept {
-        if (found != chases_.load(std::memory_order_relaxed))
-            chases_.store(found, std::memory_order_relaxed);
-    }
-
     // Under receive_lock_:
 
     queue_head& head_of(unsigned level) noexcept {
@@ -369,7 +354,6 @@ protected:
     magpie::detail::atomic<std::uint64_t> taken_{0}; // units that receives have given, in all
     place_list closers_waiting_; // send_lock_, as the next: they stand here because there is room
     std::uint32_t weak_ = 0;
-    magpie::detail::atomic<bool> chases_{false}; // a receiver, a sender that sends just now
 
     // The senders'.
     alignas(64) magpie::detail::spin_lock send_lock_;

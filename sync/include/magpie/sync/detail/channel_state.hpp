@@ -156,11 +156,9 @@ public:
     /// What a wait for a value finds.
     enum class entry : unsigned char { waits, ready, refused };
     entry claim_or_wait(value_wait& w) noexcept {
-        give_head_start();
         place_wake_list woken;
         const both g(*this);
         w.claimed = claim(woken);
-        note_chase(static_cast<bool>(w.claimed));
         if (w.claimed || is_over())
             return entry::ready;
         if (!many_receivers_ && !receivers_waiting_.empty())
