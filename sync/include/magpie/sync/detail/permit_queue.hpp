@@ -57,13 +57,15 @@ public:
     /// Takes `n` permits if they are there and nobody waits.
     bool try_take(std::uint64_t n) noexcept {
         state seen = word_.load(std::memory_order_relaxed); // checked by the CAS
-        while (seen.is_plain() && seen.permits() >= n) {
+        while (seen.has_free(n)) {
             // Success: (P).
-            if (word_.compare_exchange_weak(seen, state(seen.permits() - n), std::memory_order_acquire,
+            if (word_.compare_exchange_weak(seen, seen.minus(n), std::memory_order_acquire,
                                             std::memory_order_relaxed))
                 return true;
-            magpie::detail::back_off();
-            seen = word_.load(std::memory_order_relaxed);
+            if (seen.has_free(n)) {
+                magpie::detail::back_off();
+                seen = word_.load(std::memory_order_relaxed);
+            }
         }
         return false;
     }
@@ -99,7 +101,9 @@ private:
     public:
         explicit constexpr state(std::uint64_t permits) noexcept : bits_(permits * one) {}
 
-        bool is_plain() const noexcept { return (bits_ & (queued_bit | closed_bit)) == 0; }
+        bool has_free(std::uint64_t n) const noexcept {
+            return (bits_ & (queued_bit | closed_bit)) == 0 && permits() >= n;
+        }
         bool is_queued() const noexcept { return (bits_ & queued_bit) != 0; }
         bool is_closed() const noexcept { return (bits_ & closed_bit) != 0; }
         std::uint64_t permits() const noexcept { return bits_ / one; }
@@ -131,8 +135,10 @@ private:
             if (word_.compare_exchange_weak(seen, seen.plus(n), std::memory_order_release,
                                             std::memory_order_relaxed))
                 return true;
-            magpie::detail::back_off();
-            seen = word_.load(std::memory_order_relaxed);
+            if (!seen.is_queued()) {
+                magpie::detail::back_off();
+                seen = word_.load(std::memory_order_relaxed);
+            }
         }
         return false;
     }
