@@ -38,6 +38,7 @@ struct options {
     std::optional<unsigned> mistake; // 1 is the first; 0 is none
     std::optional<std::string_view> schedule;
     bool weaken = false;
+    std::string_view in; // only orders in files with this in their names
 };
 
 constexpr const char* usage = R"(usage: magpie-model [options] [scenario...]
@@ -52,6 +53,7 @@ preemptions, and then the mistakes that each of them has to find.
   --replay SCHEDULE  one interleaving of one scenario, step by step
   --weaken           weakens each order of the product that these scenarios meet, by one step, in turn: which of
                      them notices? With a limit of 2 preemptions, if none is given.
+  --in TEXT          of those only the ones in files with this in their names
 )";
 
 // --- in the child ---
@@ -231,7 +233,7 @@ std::string who_notices(const order_site& site, std::memory_order to,
     return {};
 }
 
-void weaken_all(const std::vector<const scenario*>& scenarios, unsigned bound) {
+void weaken_all(const std::vector<const scenario*>& scenarios, std::string_view in, unsigned bound) {
     std::map<order_site, std::vector<const scenario*>> sites;
     for (const scenario* s : scenarios) {
         std::istringstream lines(ask([&] {
@@ -240,7 +242,7 @@ void weaken_all(const std::vector<const scenario*>& scenarios, unsigned bound) {
             print_orders(answers);
         }));
         for (std::string line; std::getline(lines, line);)
-            if (const auto site = parse_order(line))
+            if (const auto site = parse_order(line); site && site->file.find(in) != site->file.npos)
                 sites[*site].push_back(s);
     }
     unsigned caught = 0;
@@ -306,6 +308,8 @@ std::optional<options> parse(int argc, char** argv) {
             o.full = true;
         else if (word == "--weaken")
             o.weaken = true;
+        else if (word == "--in" && !last)
+            o.in = argv[++i];
         else if (word == "--preemptions" && !last && (o.preemptions = number<unsigned>(argv[++i])))
             continue;
         else if (word == "--mistake" && !last && (o.mistake = number<unsigned>(argv[++i])))
@@ -349,7 +353,7 @@ int run_selected(const options& o) {
         return 2;
     }
     if (o.weaken)
-        weaken_all(to_weaken, o.preemptions.value_or(2));
+        weaken_all(to_weaken, o.in, o.preemptions.value_or(2));
     return good ? 0 : 1;
 }
 

@@ -32,11 +32,12 @@ std::optional<std::pair<order_site, order>> weakened;
 // Nothing for what is no part of the product.
 std::string file_of(const char* path) {
     const std::string_view p = path;
-    for (const std::string_view component : {"/core/", "/scheduler/", "/sync/", "/io/"}) {
-        const std::size_t at = p.rfind(component);
-        if (at != p.npos && p.find("/tests/") == p.npos)
-            return std::string(p.substr(at + 1));
-    }
+    for (const std::string_view component : {"core", "scheduler", "sync", "io"})
+        for (const std::string_view folder : {"include", "src"}) {
+            const std::string in = std::string(component) + "/" + std::string(folder) + "/";
+            if (const std::size_t at = p.rfind("/" + in); at != p.npos)
+                return std::string(p.substr(at + 1));
+        }
     return {};
 }
 

@@ -230,12 +230,12 @@ scenario removed_recent("queue.recent_remove", {.preemptions = 3, .full = 4}, []
     for (std::size_t i = 0; i < 3; ++i)
         stack.push(strands[i]);
     thread("worker", [&] {
-        if (stack.remove(strands[1]))
+        if (stack.remove(strands.at(1)))
             numbered_strands::run(&strands[1]);
         stack.push(strands[3]);
-        if (stack.remove(strands[3]))
+        if (stack.remove(strands.at(3)))
             numbered_strands::run(&strands[3]);
-        check(!stack.remove(strands[3]), "it is not there twice");
+        check(!stack.remove(strands.at(3)), "it is not there twice");
     });
     threads(2, "thief", [&] { numbered_strands::run(stack.steal(1)); });
     run();

@@ -22,6 +22,7 @@ public:
 
     const int number;
     int runs = 0;
+    magpie_model::plain<bool> handed_over; ///< written by who queues it, read by who takes it
 
 private:
     std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }
@@ -39,15 +40,24 @@ public:
             magpie_model::name(&all_.back(), sizeof all_.back(), "strand " + std::to_string(i));
         }
     }
-    magpie::strand& operator[](std::size_t i) { return all_[i]; }
+    /// For who queues it.
+    magpie::strand& operator[](std::size_t i) {
+        all_[i].handed_over.set(true);
+        return all_[i];
+    }
+    /// For who names it only.
+    magpie::strand& at(std::size_t i) { return all_[i]; }
 
     static int number_of(const magpie::strand& s) {
         return static_cast<const numbered_strand&>(s).number;
     }
 
     static void run(magpie::strand* s) {
-        if (s != nullptr)
-            check(++static_cast<numbered_strand*>(s)->runs == 1, "no strand is taken twice");
+        if (s == nullptr)
+            return;
+        auto& taken = static_cast<numbered_strand&>(*s);
+        check(taken.handed_over.get(), "a strand is taken as it was queued");
+        check(++taken.runs == 1, "no strand is taken twice");
     }
     void check_all_run() const {
         for (const numbered_strand& s : all_)
