@@ -99,8 +99,10 @@ scenario cell("visibility.once_cell", [] {
     magpie::sync::once_cell<int> value;
     thread("setter", [&] { static_cast<void>(value.set(7)); });
     thread("reader", [&] {
-        if (const int* const v = value.get())
+        if (const int* const v = value.get()) {
+            magpie_model::look_at_load(v, sizeof *v);
             check(*v == 7, "who sees that it is set sees the value");
+        }
     });
     run();
 });
