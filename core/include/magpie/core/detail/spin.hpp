@@ -38,12 +38,16 @@ inline void back_off() noexcept {
 /// `ready` captures nothing.
 template <class T, class Ready>
 void spin_until(const atomic<T>& word, Ready ready) noexcept {
-    // Relaxed: who waited tries to take the lock, and that carries what has to be seen.
-    for (int looks = 0; !ready(word.load(std::memory_order_relaxed));) {
-        if (++looks < 64)
-            pause();
-        else
+    // Relaxed: who waited tries to take the lock, and that carries what has to be seen. Each look takes the
+    // line from the holder, who has to fetch it again to write it: so they become rarer.
+    for (int pauses = 1; !ready(word.load(std::memory_order_relaxed));) {
+        if (pauses > 64) {
             std::this_thread::yield(); // its holder may wait for this processor
+            continue;
+        }
+        for (int i = 0; i < pauses; ++i)
+            pause();
+        pauses *= 2;
     }
 }
 
