@@ -11,9 +11,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <optional>
 #include <utility>
+#include <vector>
 
 using namespace std::chrono_literals;
 using magpie::task;
@@ -24,9 +26,12 @@ using magpie::task;
 namespace {
 
 std::atomic<std::size_t> allocations{0};
+thread_local bool fails_next = false; // the thread's next request finds no memory
 
 void* allocate(std::size_t size, std::size_t alignment) {
     allocations.fetch_add(1, std::memory_order_relaxed); // read on the same thread
+    if (std::exchange(fails_next, false))
+        throw std::bad_alloc();
     void* const p = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
     if (p == nullptr)
         throw std::bad_alloc();
@@ -104,6 +109,30 @@ TEST_SUITE("scheduler.allocations") {
             co_await magpie::with(3, body, teardown);
         };
         CHECK(on_one_thread(round) == 0);
+    }
+
+    TEST_CASE("the children of a fork_join are gone when there is no memory for their values") {
+        auto rt = test::current_thread().build();
+        rt.block_on([]() -> task<> {
+            const auto held = std::make_shared<int>(0);
+            auto child = [](std::shared_ptr<int>, bool last) -> task<int> {
+                fails_next = last;
+                co_return 1;
+            };
+            std::vector<task<int>> children;
+            children.reserve(3);
+            for (int i = 0; i < 3; ++i)
+                children.push_back(child(held, i == 2));
+            CHECK(held.use_count() == 4);
+            bool refused = false;
+            try {
+                static_cast<void>(co_await magpie::fork_join(std::move(children)));
+            } catch (const std::bad_alloc&) {
+                refused = true;
+                CHECK(held.use_count() == 1);
+            }
+            CHECK(refused);
+        }());
     }
 
     TEST_CASE("a scope, its tasks and a fork_join come from the recycled memory of frames") {

@@ -161,10 +161,18 @@ public:
     /// Whether values can be taken before it is known that all are there: they are copied.
     static constexpr bool in_one_pass = std::is_trivial_v<composite_value_t<value_type>> &&
                                         !std::is_void_v<value_type>;
-    /// Settles the branches and takes their values. False if some have none.
+    /// Settles the branches and takes their values. False if some have none. @throws std::bad_alloc
     template <class Values>
     static bool settle_and_take(branch_list<Branch>& all, Values& taken) {
-        taken = Values(all.size());
+        try {
+            taken = Values(all.size());
+        } catch (...) { // no memory: their frames go all the same (R15)
+            all.any([](Branch& b) {
+                b.settle();
+                return false;
+            });
+            throw;
+        }
         auto at = taken.begin();
         bool settled = true;
         all.any([&](Branch& b) {
