@@ -493,6 +493,8 @@ TEST_SUITE("core.select_race") {
             if (handle)
                 c.joined += co_await handle;
         };
+        while (a.left() + b.left() == 0)
+            std::this_thread::yield(); // the other thread has begun
         counts c;
         auto h = ex.spawn(f(child, a, b, never, c, seed, rounds));
         while (!h.is_finished())
