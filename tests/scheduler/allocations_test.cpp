@@ -95,20 +95,34 @@ TEST_SUITE("scheduler.allocations") {
         CHECK(on_one_thread(wins) == 0);
     }
 
+    // In several coroutines: what is not optimized keeps each operation in its frame, and a frame beyond
+    // 1 KiB is not recycled.
     TEST_CASE("to join, select, time out, shield and tear down allocates nothing") {
-        magpie::sync::event never;
-        auto round = [&](int i) -> task<> {
+        auto joins = [](int) -> task<> {
             co_await magpie::join(number(1), number(2));
             co_await magpie::try_join(number(1), magpie::yield_now());
+        };
+        CHECK(on_one_thread(joins) == 0);
+
+        magpie::sync::event never;
+        auto selects = [&](int) -> task<> {
             co_await magpie::select(number(1), never.wait(), magpie::sleep_for(1h));
+        };
+        CHECK(on_one_thread(selects) == 0);
+
+        auto limits = [](int i) -> task<> {
             co_await magpie::timeout(i % 100 == 0 ? 1us : 1h, number(1));
             co_await magpie::deadline(1h, number(1));
+        };
+        CHECK(on_one_thread(limits) == 0);
+
+        auto ends = [](int) -> task<> {
             co_await magpie::shield(number(1));
             auto body = [](int& n) { return number(n); };
             auto teardown = [](int&) { return number(0); };
             co_await magpie::with(3, body, teardown);
         };
-        CHECK(on_one_thread(round) == 0);
+        CHECK(on_one_thread(ends) == 0);
     }
 
     TEST_CASE("the children of a fork_join are gone when there is no memory for their values") {
