@@ -73,8 +73,8 @@ template <class Rep, class Period, class Awaitable>
 auto deadline(std::chrono::duration<Rep, Period> limit, Awaitable&& body) {
     using limited = detail::bound_branch_for<Awaitable>;
     return deadline_operation<limited>(
-        detail::bound_branch_maker(std::forward<Awaitable>(body)),
-        [limit] { return detail::operation_branch<timer>(std::in_place, timer(limit)); });
+        detail::branch_maker<detail::bound_branch>(std::forward<Awaitable>(body)),
+        detail::branch_maker(timer(limit)));
 }
 
 /// The same until a point of time.
@@ -82,8 +82,8 @@ template <class Awaitable>
 auto deadline_at(clock::time_point limit, Awaitable&& body) {
     using limited = detail::bound_branch_for<Awaitable>;
     return deadline_operation<limited>(
-        detail::bound_branch_maker(std::forward<Awaitable>(body)),
-        [limit] { return detail::operation_branch<timer>(std::in_place, timer(limit)); });
+        detail::branch_maker<detail::bound_branch>(std::forward<Awaitable>(body)),
+        detail::branch_maker(timer(limit)));
 }
 
 } // namespace magpie

@@ -261,9 +261,9 @@ private:
 /// refer to locals of the body itself: it may end before them.
 ///
 /// By default the first failure ends the scope: the other tasks and the body are dropped, and when they
-/// are gone its exception is rethrown; `attached_failures()` gives what else has failed. With a policy as the first argument: `fail_fast`, the default;
-/// `collect_all`; `first_success<T>`; each with a `.limit(n)`. `as_result(scope(...))` gives a
-/// `scope_result<T>` with everything that has failed.
+/// are gone its exception is rethrown; `attached_failures()` gives what else has failed. With a policy as
+/// the first argument: `fail_fast`, the default; `collect_all`; `first_success<T>`; each with a `.limit(n)`.
+/// `as_result(scope(...))` gives a `scope_result<T>` with everything that has failed.
 ///
 /// A task that is aborted alone has not failed.
 ///

@@ -331,8 +331,9 @@ auto select_of(Arguments&&... arguments) {
 /// them in order.
 ///
 /// A loser is dropped, so what may go on after a `select` is passed as an lvalue: a join handle, a
-/// pinned task, a `timer`, a `notified()` or an `accept()`; of an `interval`, `tick()`. A coroutine is passed as an rvalue, and is
-/// gone if it loses: to go on it is `pinned`, or spawned, and what stands for it is selected on.
+/// pinned task, a `timer`, a `notified()` or an `accept()`; of an `interval`, `tick()`. A coroutine is
+/// passed as an rvalue, and is gone if it loses: to go on it is `pinned`, or spawned, and what stands
+/// for it is selected on.
 ///
 /// @throws what the winner throws, when the losers are gone; what a loser's destructor throws;
 ///         std::logic_error if no branch takes part and there is no `otherwise`, and if it was awaited

@@ -120,16 +120,16 @@ private:
 template <class Awaitable>
 auto shield(Awaitable&& awaitable) {
     using body = detail::bound_branch_for<Awaitable>;
-    return shield_operation<body>(std::in_place,
-                                  detail::bound_branch_maker(std::forward<Awaitable>(awaitable)));
+    return shield_operation<body>(
+        std::in_place, detail::branch_maker<detail::bound_branch>(std::forward<Awaitable>(awaitable)));
 }
 template <class Rep, class Period, class Awaitable>
 auto shield(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
     using body = detail::bound_branch_for<Awaitable>;
     using timer_branch = detail::operation_branch<timer>;
     return shield_operation<body, timer_branch>(
-        std::in_place, detail::bound_branch_maker(std::forward<Awaitable>(awaitable)),
-        [limit] { return timer_branch(std::in_place, timer(limit)); });
+        std::in_place, detail::branch_maker<detail::bound_branch>(std::forward<Awaitable>(awaitable)),
+        detail::branch_maker(timer(limit)));
 }
 
 } // namespace magpie

@@ -186,7 +186,8 @@ public:
     auto with(T value, Awaitable&& awaitable) const {
         using body = detail::bound_branch_for<Awaitable>;
         return with_value_operation<T, Policy, body>(
-            this, std::move(value), detail::bound_branch_maker(std::forward<Awaitable>(awaitable)));
+            this, std::move(value),
+            detail::branch_maker<detail::bound_branch>(std::forward<Awaitable>(awaitable)));
     }
 
     /// The value in force where the caller runs. The reference is good until the `with` returns; in a

@@ -36,18 +36,16 @@ public:
 template <class Rep, class Period, class Awaitable>
 auto timeout(std::chrono::duration<Rep, Period> limit, Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
-    return timeout_operation<body>(detail::branch_maker(std::forward<Awaitable>(awaitable)), [limit] {
-        return detail::operation_branch<timer>(std::in_place, timer(detail::single_wait(), limit));
-    });
+    return timeout_operation<body>(detail::branch_maker(std::forward<Awaitable>(awaitable)),
+                                   detail::branch_maker(timer(detail::single_wait(), limit)));
 }
 
 /// The same until a point of time.
 template <class Awaitable>
 auto timeout_at(clock::time_point deadline, Awaitable&& awaitable) {
     using body = detail::branch_for<Awaitable>;
-    return timeout_operation<body>(
-        detail::branch_maker(std::forward<Awaitable>(awaitable)),
-        [deadline] { return detail::operation_branch<timer>(std::in_place, timer(deadline)); });
+    return timeout_operation<body>(detail::branch_maker(std::forward<Awaitable>(awaitable)),
+                                   detail::branch_maker(timer(deadline)));
 }
 
 } // namespace magpie

@@ -202,10 +202,9 @@ private:
 template <class Awaitable>
 auto cancellation_token::run_until_cancelled(Awaitable&& awaitable) const {
     using body = magpie::detail::branch_for<Awaitable>;
-    using stop = magpie::detail::operation_branch<cancelled_operation>;
     return until_cancelled_operation<body>(
         magpie::detail::branch_maker(std::forward<Awaitable>(awaitable)),
-        [this] { return stop(std::in_place, cancelled()); }, node());
+        magpie::detail::branch_maker(cancelled()), node());
 }
 
 /// Cancels a token when it goes out of scope.

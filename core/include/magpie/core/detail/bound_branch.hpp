@@ -30,10 +30,4 @@ using bound_task_branch = task_branch<T, task<T>::safety, bound_branch>;
 template <class A>
 using bound_branch_for = decltype(make_branch<bound_branch>(std::declval<A>()));
 
-/// Makes it when it is called.
-template <class A>
-auto bound_branch_maker(A&& awaitable) {
-    return [&awaitable] { return make_branch<bound_branch>(std::forward<A>(awaitable)); };
-}
-
 } // namespace magpie::detail

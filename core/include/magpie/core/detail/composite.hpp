@@ -435,10 +435,11 @@ auto make_branch(A&& awaitable) {
 template <class A>
 using branch_for = decltype(make_branch(std::declval<A>()));
 
-/// Makes the branch for an awaitable when it is called: where it is to stand, so that it is not moved.
-template <class A>
+/// Makes the branch for an awaitable when it is called: where it is to stand, so that it is not moved. That
+/// is to be in the expression that the awaitable is in.
+template <class Base = owned_branch, class A>
 auto branch_maker(A&& awaitable) {
-    return [&awaitable] { return make_branch(std::forward<A>(awaitable)); };
+    return [&awaitable] { return make_branch<Base>(std::forward<A>(awaitable)); };
 }
 
 } // namespace magpie::detail

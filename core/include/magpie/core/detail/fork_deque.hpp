@@ -63,8 +63,8 @@ public:
         friend class fork_deque;
         writer(const places& p, std::uint64_t end) noexcept : places_(p), next_(end) {}
 
-        const places
-            places_; // by value: what it writes to might change the deque's, for all it is known
+        // By value: what is written might change the deque's, for all the compiler knows.
+        const places places_;
         std::uint64_t next_;
     };
     /// Of `n` records. There is room.

@@ -121,9 +121,8 @@ public:
 
     template <class Duration>
     send_timeout_operation(send_operation<T, Value>&& send, Duration limit) noexcept
-        : base(
-              magpie::detail::branch_maker(std::move(send)),
-              [limit] { return magpie::detail::operation_branch<timer>(std::in_place, timer(limit)); }),
+        : base(magpie::detail::branch_maker(std::move(send)),
+               magpie::detail::branch_maker(timer(limit))),
           value_(&send.value()) {}
 
     send_result await_resume() {
