@@ -2,9 +2,12 @@
 
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/composite.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 
+#include <iterator>
 #include <new>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -64,6 +67,15 @@ void cell::attach(const std::exception_ptr& thrown, std::vector<task_failure>&& 
     references_.fetch_or(attached_bit, std::memory_order_relaxed);
 }
 
+void cell::attach_beside(const std::exception_ptr& thrown, task_failure other) {
+    std::vector<task_failure> all = take_attached(thrown);
+    std::vector<task_failure> of_other = take_attached(other.error);
+    all.push_back(std::move(other));
+    all.insert(all.end(), std::make_move_iterator(of_other.begin()),
+               std::make_move_iterator(of_other.end()));
+    attach(thrown, std::move(all));
+}
+
 std::vector<task_failure> cell::take_attached(const std::exception_ptr& thrown) noexcept {
     if (!has_attached() || thrown == nullptr)
         return {};
@@ -96,6 +108,15 @@ void cell::pass_attached(cell& whole) noexcept {
 }
 
 void cell::forget_attached() noexcept { static_cast<void>(take_attachment(*this, nullptr)); }
+
+void report_beside(strand& s, const std::exception_ptr& thrown, std::exception_ptr error) noexcept {
+    cell& c = static_cast<cell&>(s);
+    try {
+        c.attach_beside(thrown, {error, c.id, std::string(c.name()), c.where()});
+    } catch (const std::bad_alloc&) { // it is reported
+    }
+    report_lost(s, std::move(error));
+}
 
 } // namespace detail
 

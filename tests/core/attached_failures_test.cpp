@@ -192,6 +192,57 @@ TEST_SUITE("core.attached_failures") {
         }
     }
 
+    TEST_CASE("what waits for several things attaches the others, too") {
+        test::manual_executor ex;
+        const test::unhandled_log unhandled(ex);
+        // fail_late() fails when it is dropped, by a destructor.
+        SUBCASE("join: of its branches") {
+            auto late = [](std::string what) -> task<> {
+                co_await magpie::yield_now();
+                throw std::runtime_error(what);
+            };
+            CHECK(test::run(ex, thrown_by(magpie::join(fail(), late("one"), late("two")))) ==
+                  "one two");
+        }
+        SUBCASE("try_join: of the siblings it drops") {
+            CHECK(test::run(ex, thrown_by(magpie::try_join(fail_late("one"), fail_late("two"),
+                                                           fail()))) == "one two");
+        }
+        SUBCASE("select: of the losers") {
+            CHECK(test::run(ex, thrown_by(magpie::select_biased(fail_late("one"), fail_late("two"),
+                                                                fail()))) == "one two");
+        }
+        SUBCASE("with: of the teardown") {
+            auto f = []() -> task<> {
+                auto body = [](int&) { return fail(); };
+                auto teardown = [](int&) -> task<> {
+                    co_await magpie::yield_now();
+                    throw std::runtime_error("one");
+                };
+                co_await magpie::with(0, body, teardown);
+            };
+            CHECK(test::run(ex, thrown_by(f())) == "one");
+        }
+        SUBCASE("fork_join: of the children it drops") {
+            auto f = []() -> task<> {
+                co_await magpie::fork_join(fail_late("one"), fail_late("two"), fail());
+            };
+            CHECK(test::run(ex, thrown_by(f())) == "one two");
+        }
+        SUBCASE("what was attached to one of the others, behind it") {
+            CHECK(test::run(ex, thrown_by(magpie::join(fail(), fail_together("one")))) ==
+                  "Connection timed out one");
+        }
+        SUBCASE("as_result: they are attached to the error") {
+            auto f = []() -> task<std::size_t> {
+                const auto r = co_await magpie::as_result(magpie::try_join(fail_late("one"), fail()));
+                co_return attached_failures(r.error()).size();
+            };
+            CHECK(test::run(ex, f()) == 1);
+        }
+        CHECK(unhandled.count() > 0); // nobody has to ask
+    }
+
     TEST_CASE("what is attached lives as long as the task") {
         struct keeps : std::runtime_error {
             explicit keeps(std::shared_ptr<int> k) : std::runtime_error("keeps"), kept(std::move(k)) {}

@@ -7,12 +7,13 @@
 
 namespace magpie {
 
-/// What else had failed in the scope that has thrown an exception.
+/// What else had failed beside an exception.
 ///
-/// A `fail_fast` scope rethrows its first failure, whatever type that is of. The failures that came after
-/// it are attached to it, in their order: this gives them. They are reported as unhandled in any case.
+/// A `fail_fast` scope, a `join`, and whatever else waits for several things rethrow one failure, whatever
+/// type that is of. The others, of children, branches, teardowns, and of destructors on the way, are
+/// attached to it, in their order: this gives them. They are reported as unhandled in any case.
 ///
-/// They go along with the exception: out of the `fail_fast` scopes around that one, to a task that joins
+/// They go along with the exception: out of the scopes and joins around that one, to a task that joins
 /// the failed one, and to a thread that waits for it. Each task, and each thread outside of tasks,
 /// remembers what is attached to the last exception of this kind that has reached it; so it is the
 /// handler of the exception that asks.

@@ -191,8 +191,8 @@ Operation made_in_place(Make... make) {
 /// locks among themselves. What may be an lvalue: join handles and timers.
 ///
 /// If some fail, the exception of the first of them, in the order of the arguments, is thrown when
-/// all have ended, and the others go to the hook for unhandled exceptions. `as_result(join(...))`
-/// has them all: a tuple or vector of `task_result<T>`, and nothing is thrown.
+/// all have ended; the others are attached to it (`attached_failures()`) and reported as unhandled.
+/// `as_result(join(...))` has them all: a tuple or vector of `task_result<T>`, and nothing is thrown.
 ///
 /// @throws what the branches throw; std::logic_error if the join was awaited before
 /// @par Cancellation

@@ -136,8 +136,8 @@ private:
 /// never awaited, neither of the two runs.
 ///
 /// @throws what the body throws, when the teardown is over; else what the teardown throws. If both
-///         do, the teardown's goes to the hook for unhandled exceptions. If it was cancelled, what is
-///         thrown makes that which drops it fail, as a destructor that throws does.
+///         do, the teardown's is attached (`attached_failures()`) and reported as unhandled. If it was
+///         cancelled, what is thrown makes that which drops it fail, as a destructor that throws does.
 /// @par Cancellation
 /// Nobody can say: body and teardown are coroutines.
 /// @par Thread safety

@@ -141,6 +141,8 @@ public:
 
     /// On the task's turn, or by who has seen its end. Forgets what was there. @throws std::bad_alloc
     void attach(const std::exception_ptr& thrown, std::vector<task_failure>&& others);
+    /// Attaches one more, and what is attached to that. @throws std::bad_alloc
+    void attach_beside(const std::exception_ptr& thrown, task_failure other);
     std::vector<task_failure> take_attached(const std::exception_ptr& thrown) noexcept;
     bool has_attached() const noexcept;
     /// Gives what is attached to the task's exception to who receives that: the calling task or thread.
