@@ -36,24 +36,19 @@ std::size_t reserved_frame_bytes() noexcept { return 0; }
 namespace magpie::detail {
 namespace {
 
-constexpr std::size_t class_count = 16;
-constexpr std::size_t largest = class_count * frame_alignment;
-static_assert(largest == largest_recycled);
+constexpr std::size_t class_count = largest_recycled / frame_alignment;
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
 constexpr std::size_t depot_magazines = 2048; // kept as they are until the next trim, a class
 constexpr std::size_t spare_chunks = 64;      // kept empty until the next trim, over all classes
 
-static_assert(magazine_bytes >= 4 * largest);
+static_assert(magazine_bytes >= 4 * largest_recycled);
 
 struct block {
     block* next;
     block* next_magazine; // in a full magazine's first block
 };
 
-constexpr std::size_t class_of(std::size_t size) noexcept {
-    return (size + frame_alignment - 1) / frame_alignment - 1;
-}
 constexpr std::size_t bytes_of(std::size_t cls) noexcept { return (cls + 1) * frame_alignment; }
 constexpr std::uint32_t magazine_size(std::size_t cls) noexcept {
     return static_cast<std::uint32_t>(magazine_bytes / bytes_of(cls));
@@ -266,9 +261,13 @@ depot& depot_of(std::size_t cls) noexcept {
 
 struct magazines {
     block* current = nullptr;
-    block* spare = nullptr;  // full, or null
-    std::uint32_t count = 0; // of current
-    std::uint32_t room = 0;  // how many current may hold; 0 before the first use and after the last
+    block* spare = nullptr; // full, or null
+    std::size_t room = 0;   // how many more current may take; 0 before the first use and after the last
+
+    void put(void* p) noexcept {
+        auto* const b = ::new (p) block; // next_magazine is set when it heads a full one
+        b->next = std::exchange(current, b);
+    }
 };
 
 enum class cache_state : unsigned char { fresh, alive, dead };
@@ -286,7 +285,8 @@ void give_all_back() noexcept {
         magazines& m = mine.of[cls];
         depot_of(cls).trim(std::exchange(m.spare, nullptr));
         depot_of(cls).trim(std::exchange(m.current, nullptr));
-        m.count = 0;
+        if (mine.state == cache_state::alive)
+            m.room = magazine_size(cls);
     }
 }
 
@@ -317,7 +317,7 @@ bool has_cache() noexcept {
         return depot_of(cls).take_one(cls);
     magazines& m = mine.of[cls];
     m.current = m.spare != nullptr ? std::exchange(m.spare, nullptr) : depot_of(cls).take(cls);
-    m.count = m.room - 1;
+    m.room = 1;
     return std::exchange(m.current, m.current->next);
 }
 
@@ -327,44 +327,43 @@ bool has_cache() noexcept {
         return;
     }
     magazines& m = mine.of[cls];
-    if (m.count == m.room) {
+    if (m.room == 0) {
         if (m.spare != nullptr)
             depot_of(cls).give(m.spare);
         m.spare = std::exchange(m.current, nullptr);
-        m.count = 0;
+        m.room = magazine_size(cls);
     }
-    m.current = ::new (p) block{m.current, nullptr};
-    ++m.count;
+    --m.room;
+    m.put(p);
 }
 
 } // namespace
 
-void* allocate_frame(std::size_t size) {
-    if (size > largest) [[unlikely]]
-        return ::operator new(size, std::align_val_t{frame_alignment});
-    const std::size_t cls = class_of(size);
+void* allocate_recycled(std::size_t cls) {
     magazines& m = mine.of[cls];
     if (block* const b = m.current) [[likely]] {
         m.current = b->next;
-        --m.count;
+        ++m.room;
         return b;
     }
     return allocate_slowly(cls);
 }
 
-void deallocate_frame(void* p, std::size_t size) noexcept {
-    if (size > largest) [[unlikely]] {
-        ::operator delete(p, size, std::align_val_t{frame_alignment});
-        return;
-    }
-    const std::size_t cls = class_of(size);
+void deallocate_recycled(void* p, std::size_t cls) noexcept {
     magazines& m = mine.of[cls];
-    if (m.count < m.room) [[likely]] {
-        m.current = ::new (p) block{m.current, nullptr};
-        ++m.count;
+    if (m.room > 0) [[likely]] {
+        --m.room;
+        m.put(p);
         return;
     }
     deallocate_slowly(p, cls);
+}
+
+void* allocate_large(std::size_t size) {
+    return ::operator new(size, std::align_val_t{frame_alignment});
+}
+void deallocate_large(void* p, std::size_t size) noexcept {
+    ::operator delete(p, size, std::align_val_t{frame_alignment});
 }
 
 void trim_frames() noexcept {
@@ -373,10 +372,14 @@ void trim_frames() noexcept {
 }
 
 std::size_t cached_frame_bytes() noexcept {
+    if (mine.state != cache_state::alive)
+        return 0;
     std::size_t sum = 0;
-    for (std::size_t cls = 0; cls < class_count; ++cls)
+    for (std::size_t cls = 0; cls < class_count; ++cls) {
+        const magazines& m = mine.of[cls];
         sum += bytes_of(cls) *
-               (mine.of[cls].count + (mine.of[cls].spare != nullptr ? magazine_size(cls) : 0));
+               (magazine_size(cls) - m.room + (m.spare != nullptr ? magazine_size(cls) : 0));
+    }
     return sum;
 }
 

@@ -46,8 +46,9 @@ private:
 
 void push(fork_deque& deque, fork_record& r) {
     check(deque.reserve(1), "there is memory");
-    deque.write(1).write(r);
-    deque.push(1);
+    auto out = deque.write(1);
+    out.write(r);
+    deque.push(out, 1);
 }
 
 void drain(fork_deque& deque, numbered_records& records) {

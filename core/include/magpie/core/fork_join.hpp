@@ -54,7 +54,7 @@ public:
     explicit fork_join_operation(detail::range_of_branches<R, Make>& tasks)
         : base(std::in_place, tasks) {}
     fork_join_operation(fork_join_operation&&) = default;
-    ~fork_join_operation() = default;
+    [[gnu::always_inline]] ~fork_join_operation() = default;
 
     /// What `co_await` uses. @throws std::logic_error if it was awaited before
     detail::fork_awaiter<fork_join_operation> awaiter() && {
@@ -87,13 +87,13 @@ private:
             this->defer();
             return std::noop_coroutine();
         }
-        const std::coroutine_handle<> first = start();
+        const std::coroutine_handle<> first = start(parent);
         return first ? first : this->surface();
     }
 
     /// After it had to wait for budget.
     [[gnu::cold]] bool retry() noexcept override {
-        const std::coroutine_handle<> first = start();
+        const std::coroutine_handle<> first = start(*this->where());
         if (!first)
             return true;
         first.resume(); // *this may be gone afterwards
@@ -101,37 +101,38 @@ private:
     }
 
     /// Starts the children. Gives what is to be resumed; null if all have ended.
-    [[gnu::always_inline]] std::coroutine_handle<> start() noexcept {
-        const branch& parent = *this->where();
+    [[gnu::always_inline]] std::coroutine_handle<> start(const branch& parent) noexcept {
         strand& owner = parent.owner();
         if (!parent.unconstrained)
             owner.take_budget();
         const std::size_t n = this->branches_.size();
         pending_ = n;
+        if (n == 1) { // nothing to offer
+            detail::fork_record* only = nullptr;
+            this->branches_.any([&](detail::fork_record& r) {
+                only = &r;
+                return true;
+            });
+            only->place(detail::fork_record::above(parent), *this);
+            return only->begin();
+        }
         detail::fork_lane* const lane = detail::fork_lane::here(owner.where_it_runs());
-        if (lane == nullptr || !lane->reserve(n - 1)) [[unlikely]]
+        if (lane == nullptr || !lane->reserve(n)) [[unlikely]]
             return run_all(parent);
-        detail::fork_record* first = nullptr;
-        detail::fork_record* before = nullptr;
         const detail::fork_record::above here(parent);
-        auto out = lane->write(n - 1);
+        auto out = lane->write(n);
+        detail::fork_record** link = &next_;
         this->branches_.any([&](detail::fork_record& r) {
-            r.attach(here, *this);
-            r.offer(); // but for the first
-            if (before == nullptr) {
-                first = &r;
-            } else {
-                before->sibling = &r;
-                out.write(r);
-            }
-            before = &r;
+            r.offer(here, *this);
+            *std::exchange(link, &r.sibling) = &r;
+            out.write(r);
             return false;
         });
-        if (n > 1) {
-            next_ = first->sibling;
-            if (lane->push(n - 1))
-                lane->call_for_help();
-        }
+        // The first is written like the others, so that the loop is plain, and stays out.
+        detail::fork_record* const first = next_;
+        next_ = first->sibling;
+        if (lane->push(out, n - 1))
+            lane->call_for_help();
         return first->begin();
     }
 
@@ -282,8 +283,8 @@ inline void check_fork_place() {
 /// first, and only the frames from the root down to where it is exist, with their siblings.
 ///
 /// If a child fails, the others are dropped, and when they are gone its exception is thrown; of several
-/// failures the others go to the hook for unhandled exceptions. On a runtime of one worker, and on
-/// an executor without any, the children run one after the other.
+/// failures the others are attached to it (`attached_failures()`) and reported as unhandled. On a runtime
+/// of one worker, and on an executor without any, the children run one after the other.
 ///
 /// @throws std::logic_error outside of a task, if a task is empty, or if it was awaited before; what the
 ///         children throw; std::bad_alloc
@@ -305,7 +306,7 @@ inline void check_fork_place() {
 /// @endcode
 template <class... Awaitables>
     requires(sizeof...(Awaitables) > 0)
-auto fork_join(Awaitables&&... awaitables) {
+[[gnu::always_inline]] inline auto fork_join(Awaitables&&... awaitables) {
     detail::check_fork_place();
     if constexpr (detail::one_range<Awaitables...>) {
         auto make = []<class A>(A&& a) { return detail::forked_task(std::forward<A>(a)); };

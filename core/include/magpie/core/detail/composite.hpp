@@ -82,6 +82,12 @@ protected:
         owner_ = &owner;
         starting_ = true;
     }
+    /// The same for one that nothing was bound in, and whose end is told from the start.
+    void attach_new(const above& parent, branch_owner& owner) noexcept {
+        place_below(parent.owner, parent.unconstrained);
+        context_ = parent.context;
+        owner_ = &owner;
+    }
     void started() noexcept { starting_ = false; }
     bool is_starting() const noexcept { return starting_; }
     branch_owner& composite() const noexcept { return *owner_; }
@@ -110,10 +116,13 @@ protected:
 /// hook for unhandled ones. On the strand's turn.
 void report_lost(const strand& s, std::exception_ptr error) noexcept;
 
-/// Of several exceptions one can be thrown. The others are reported, none is swallowed.
-inline void keep_first(const strand& s, std::exception_ptr& first, std::exception_ptr error) noexcept {
+/// The same for one that has another in its way, to which it is attached: attached_failures().
+void report_beside(strand& s, const std::exception_ptr& thrown, std::exception_ptr error) noexcept;
+
+/// Of several exceptions one can be thrown. The others are reported and attached to it: none is swallowed.
+inline void keep_first(strand& s, std::exception_ptr& first, std::exception_ptr error) noexcept {
     if (first)
-        report_lost(s, std::move(error));
+        report_beside(s, first, std::move(error));
     else
         first = std::move(error);
 }

@@ -87,9 +87,10 @@ public:
     using owned_branch::above;
     using owned_branch::attach;
 
-    /// Is about to be put into a lane.
-    void offer() noexcept {
-        started(); // its end is told
+    /// Where it belongs. It is about to begin, or to be put into a lane.
+    void place(const above& parent, branch_owner& owner) noexcept { attach_new(parent, owner); }
+    void offer(const above& parent, branch_owner& owner) noexcept {
+        place(parent, owner);
         offered_ = true;
     }
     /// Takes it back from the lane of this worker, if it is the newest there.

@@ -52,7 +52,7 @@ public:
         return reserve_slowly(bottom, n);
     }
 
-    /// Writes the records that push() will put in, the newest first.
+    /// Writes the records that push() will put in, the newest first; those before them stay out.
     class writer {
     public:
         void write(fork_record& r) noexcept {
@@ -71,11 +71,10 @@ public:
     writer write(std::size_t n) const noexcept {
         return writer(mine_, bottom_.load(std::memory_order_relaxed) + n); // ours
     }
-    /// Puts in the `n` that were written. Returns whether there was nothing before.
-    bool push(std::size_t n) noexcept {
-        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
-        bottom_.store(bottom + n, std::memory_order_release);                 // (P)
-        return bottom <= top_.load(std::memory_order_relaxed); // a hint for the notification
+    /// Puts in the last `n` that were written, after all were. Returns whether there was nothing before.
+    bool push(const writer& w, std::size_t n) noexcept {
+        bottom_.store(w.next_ + n, std::memory_order_release);  // (P)
+        return w.next_ <= top_.load(std::memory_order_relaxed); // a hint for the notification
     }
 
     /// Takes `r` out if it is the newest. Returns whether it did: then nobody else has it.
