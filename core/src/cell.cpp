@@ -45,11 +45,6 @@ void cell::abort() noexcept {
         request_abort();
 }
 
-bool cell::abort_requested() const noexcept {
-    // Relaxed: a hint. A turn that misses it meets the node in the word.
-    return (references_.load(std::memory_order_relaxed) & aborted_bit) != 0;
-}
-
 void cell::retain() noexcept {
     references_.fetch_add(1, std::memory_order_relaxed); // the caller holds a reference already
 }

@@ -198,7 +198,7 @@ void strand::drop_main() noexcept {
     }
 }
 
-void strand::deliver(leaf& l, detail::thread_state& here) noexcept {
+[[gnu::always_inline]] inline void strand::deliver(leaf& l, detail::thread_state& here) noexcept {
     branch& b = *l.where();
     here.running = &b;
     l.deferred_ = false;

@@ -193,9 +193,10 @@ void runtime_core::start() {
 // --- executor ---
 
 void runtime_core::schedule(strand& s, placement where) noexcept {
-    worker* const w = worker::current();
+    const thread_state& here = this_thread();
+    worker* const w = worker::of(here);
     if (w != nullptr && &w->core() == this) {
-        w->schedule(s, where);
+        w->schedule(s, where, here);
         return;
     }
     const visitor inside(*this); // the strand keeps the core alive until it is queued
@@ -205,7 +206,8 @@ void runtime_core::schedule(strand& s, placement where) noexcept {
 }
 
 void runtime_core::adopt(cell& c) noexcept {
-    worker* const w = worker::current();
+    const thread_state& here = this_thread();
+    worker* const w = worker::of(here);
     if (w != nullptr && &w->core() == this) {
         c.id = w->next_id();
         if (closing_hint()) { // its task is alive: a late look is soon enough
@@ -214,7 +216,7 @@ void runtime_core::adopt(cell& c) noexcept {
         }
         w->spawned.add();
         introduce(c);
-        w->schedule(c, placement::spawn);
+        w->schedule(c, placement::spawn, here);
         return;
     }
     // Counted first, then a look at closing_, both seq_cst: all_ended() is asked after closing_ was

@@ -70,8 +70,6 @@ worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), work
 
 void worker::lane::call_for_help() noexcept { worker_.wake_another(); }
 
-worker* worker::current() noexcept { return static_cast<worker*>(this_thread().worker); }
-
 // --- the loop ---
 
 void worker::run() noexcept {
@@ -173,14 +171,14 @@ strand* worker::next() noexcept {
     return search();
 }
 
-strand* worker::one_from_injector() noexcept {
+[[gnu::noinline]] strand* worker::one_from_injector() noexcept {
     std::size_t taken = 0;
     return core_.injected.pop(1, taken);
 }
 
 /// A share of the shared queue, into the empty ring; half of that stays free, or the next spawns
 /// would carry it back.
-strand* worker::share_from_injector() noexcept {
+[[gnu::noinline]] strand* worker::share_from_injector() noexcept {
     const std::size_t waiting = core_.injected.size();
     if (waiting == 0)
         return nullptr;
@@ -244,7 +242,7 @@ void worker::note_steal(std::uint64_t n) noexcept {
     stole_at_ = futex::time_point::clock::now();
 }
 
-strand* worker::steal_once() noexcept {
+[[gnu::noinline]] strand* worker::steal_once() noexcept {
     const auto n = static_cast<std::uint32_t>(core_.workers.size());
     const std::uint32_t first = random(n);
     for (std::uint32_t i = 0; i < n; ++i) {
@@ -273,14 +271,12 @@ strand* worker::steal_once() noexcept {
     return nullptr;
 }
 
-void worker::found_work() noexcept {
-    if (searching_) {
-        searching_ = false;
-        // Pass it on if there is more. Who pushed while this worker was the only searcher woke
-        // nobody; having left the word, it now looks at every queue, as a sleeper does (R39).
-        if (core_.idle.stop_searching() && (core_.work_besides(*this) || wants_help()))
-            core_.notify_one();
-    }
+void worker::stop_searching() noexcept {
+    searching_ = false;
+    // Pass it on if there is more. Who pushed while this worker was the only searcher woke
+    // nobody; having left the word, it now looks at every queue, as a sleeper does (R39).
+    if (core_.idle.stop_searching() && (core_.work_besides(*this) || wants_help()))
+        core_.notify_one();
 }
 
 // Waking another worker and moving half of the tasks to it is dear beside a few short turns. What came
@@ -347,7 +343,7 @@ void worker::wake_another() noexcept {
         core_.notify_one();
 }
 
-void worker::schedule(strand& s, executor::placement where) noexcept {
+void worker::schedule(strand& s, executor::placement where, const thread_state& here) noexcept {
     if (where == executor::placement::yield) {
         split_ = true;
         poll_before_ = std::min(poll_before_, ring_.tail_index());
@@ -357,7 +353,7 @@ void worker::schedule(strand& s, executor::placement where) noexcept {
         return;
     }
     // Between turns (timers, reactor) there is no "next": the order of the wakes is kept.
-    if (!core_.options.lifo_slot || this_thread().turn == nullptr) {
+    if (!core_.options.lifo_slot || here.turn == nullptr) {
         push(s);
         if (!in_driver_) // else once for the whole batch, by who drives
             wake_another();
@@ -374,14 +370,20 @@ void worker::schedule(strand& s, executor::placement where) noexcept {
 }
 
 void worker::push(strand& s) noexcept {
-    while (!ring_.push(s)) {
+    if (!ring_.push(s)) [[unlikely]]
+        push_and_share(s);
+}
+
+/// Not inlined, like what else is rare here: its arrays would be made room for each time.
+[[gnu::noinline]] void worker::push_and_share(strand& s) noexcept {
+    do {
         strand* first;
         strand* last;
         if (const std::size_t n = ring_.take_half(first, last); n > 0) {
             overflows_.add();
             core_.injected.push(*first, *last, n);
         }
-    }
+    } while (!ring_.push(s));
 }
 
 std::uint64_t worker::next_id() noexcept {

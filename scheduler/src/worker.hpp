@@ -41,7 +41,8 @@ public:
     worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone);
 
     /// The worker that the calling thread runs, null if it runs none.
-    static worker* current() noexcept;
+    static worker* current() noexcept { return of(this_thread()); }
+    static worker* of(const thread_state& t) noexcept { return static_cast<worker*>(t.worker); }
 
     // --- on the worker's thread ---
 
@@ -55,7 +56,7 @@ public:
     /// passed; for current_thread.
     void run_until(const std::function<bool()>& done, futex::time_point deadline);
 
-    void schedule(strand& s, executor::placement where) noexcept;
+    void schedule(strand& s, executor::placement where, const thread_state& here) noexcept;
     bool run_now(cell& c) noexcept;
     std::uint64_t next_id() noexcept;
 
@@ -109,6 +110,7 @@ private:
     void take_turn(cell& c) noexcept;
     bool lost() const noexcept { return current() != this; }
     void push(strand& s) noexcept;
+    void push_and_share(strand& s) noexcept;
     void wake_another() noexcept;
     void maintain() noexcept;
     void maintain_all() noexcept;
@@ -116,7 +118,11 @@ private:
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;
-    void found_work() noexcept;
+    void found_work() noexcept {
+        if (searching_) [[unlikely]]
+            stop_searching();
+    }
+    void stop_searching() noexcept;
     bool wants_help() const noexcept;
     std::uint32_t random(std::uint32_t below) noexcept;
     std::uint32_t seed_of_selects() noexcept;

@@ -11,11 +11,12 @@ void throw_no_notify() {
 
 } // namespace detail
 
-void notify::tell_one(end which) noexcept {
+template <notify::end Which>
+void notify::tell() noexcept {
     waiter* told = nullptr;
     {
         lock_word::guard locked(word_);
-        const bool first = which == end::first;
+        constexpr bool first = Which == end::first;
         detail::waiter* const w = first ? waiters_.front() : waiters_.back();
         if (w == nullptr) {
             locked.state = locked.state.kept();
@@ -30,6 +31,9 @@ void notify::tell_one(end which) noexcept {
     if (told != nullptr)
         wake(*told);
 }
+
+template void notify::tell<notify::end::first>() noexcept;
+template void notify::tell<notify::end::last>() noexcept;
 
 void notify::remove(waiter& w, lock_word::guard& locked) noexcept {
     waiters_.remove(w);
@@ -54,7 +58,7 @@ void notify::notify_waiters() noexcept {
     }
 }
 
-bool notify::is_over(waiter& w) noexcept {
+bool notify::is_over_after_all(waiter& w) noexcept {
     if (w.is_enrolled_) {
         const lock_word::guard locked(word_);
         return w.told_ != waiter::by::nobody;
@@ -106,7 +110,7 @@ cancel_answer notify::withdraw(waiter& w) noexcept {
     return cancel_answer::quiet;
 }
 
-void notify::leave(waiter& w) noexcept {
+void notify::leave_untaken(waiter& w) noexcept {
     if (w.is_enrolled_) {
         lock_word::guard locked(word_);
         if (w.told_ == waiter::by::nobody) {

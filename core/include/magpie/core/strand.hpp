@@ -286,7 +286,10 @@ protected:
     void push_abort() noexcept { push(abort_); }
 
     /// Whether an abort was asked for: a hint to look at the word before anything is resumed.
-    virtual bool abort_requested() const noexcept { return false; }
+    bool abort_requested() const noexcept {
+        // Relaxed: a turn that misses it meets the node in the word.
+        return (references_.load(std::memory_order_relaxed) & aborted_bit) != 0;
+    }
 
     /// Called before the strand first goes idle. False: it has to be dropped instead.
     virtual bool may_sleep() noexcept { return true; }
@@ -335,6 +338,7 @@ private:
 protected:
     // Reference count and abort flag of a cell: it stands here to fill a gap in the layout.
     detail::atomic<std::uint32_t> references_{1};
+    static constexpr std::uint32_t aborted_bit = 1U << 31;
 
 private:
     detail::atomic<detail::ready_node*> word_{busy()}; // a new strand is busy (R1)

@@ -81,12 +81,12 @@ public:
     /// Tells the one that has waited longest, or the next one.
     void notify_one() noexcept {
         if (!keep())
-            tell_one(end::first);
+            tell<end::first>();
     }
     /// Tells the one that has waited shortest, or the next one.
     void notify_last() noexcept {
         if (!keep())
-            tell_one(end::last);
+            tell<end::last>();
     }
     /// Tells all whose `notified()` was called before, and nobody else. What is kept stays.
     /// @par Complexity
@@ -176,19 +176,32 @@ private:
         return word_.load(std::memory_order_acquire).rounds(); // (K)
     }
 
-    void tell_one(end which) noexcept;
+    template <end Which>
+    void tell() noexcept;
     /// Takes one out that is told, or goes. Under the lock.
     void remove(waiter& w, lock_word::guard& locked) noexcept;
 
     // What a wait does.
     /// Whether it is over: it was told, or takes what was kept.
-    bool is_over(waiter& w) noexcept;
+    bool is_over(waiter& w) noexcept {
+        if (!w.is_enrolled_ && w.told_ == waiter::by::nobody) {
+            const state seen = word_.load(std::memory_order_relaxed); // enroll() looks once more
+            if (seen.rounds() == w.rounds_ && !seen.is_kept())
+                return false;
+        }
+        return is_over_after_all(w);
+    }
+    bool is_over_after_all(waiter& w) noexcept;
     /// Enters the list. False: it is over.
     bool enroll(waiter& w, bool awaited) noexcept;
     /// Is not awaited any more, and stays in the list.
     cancel_answer withdraw(waiter& w) noexcept;
     /// Goes.
-    void leave(waiter& w) noexcept;
+    void leave(waiter& w) noexcept {
+        if (w.is_enrolled_ || w.told_ != waiter::by::taken)
+            leave_untaken(w);
+    }
+    void leave_untaken(waiter& w) noexcept;
 
     lock_word word_{state()};
     detail::wait_list waiters_; // guarded by word_

@@ -192,8 +192,6 @@ protected:
     /// What `abort` does after the flag was set. A blocking job has no turn to wake.
     virtual void request_abort() noexcept { push_abort(); }
 
-    bool abort_requested() const noexcept override;
-
 private:
     bool may_sleep() noexcept override;
     void finish() noexcept override;
@@ -225,8 +223,7 @@ private:
 
     void forget_attached() noexcept;
 
-    // What the word of references has beside their number.
-    static constexpr std::uint32_t aborted_bit = 1U << 31;
+    // What the word of references has beside their number, and aborted_bit.
     static constexpr std::uint32_t attached_bit = 1U << 30;
     static constexpr std::uint32_t count_mask = attached_bit - 1;
 };
