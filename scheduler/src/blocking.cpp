@@ -11,8 +11,8 @@
 namespace magpie::detail {
 
 std::uint64_t next_blocking_id(executor& e) noexcept {
-    auto* const core = dynamic_cast<runtime_core*>(&e); // another executor refuses the job itself
-    return core != nullptr ? core->blocking_id() : 0;
+    runtime_core* const core = runtime_core::of(e); // another executor refuses the job itself
+    return core != nullptr ? core->group.blocking_id() : 0;
 }
 
 std::string describe_blocking(const cell& c) {
@@ -34,13 +34,17 @@ blocking_turn::~blocking_turn() {
 blocking_section::blocking_section() : outer_may_block_(this_thread().may_block) {
     thread_state& here = this_thread();
     if (worker* const w = worker::current()) {
-        if (!w->core().is_multi())
+        runtime_group& group = w->core().group;
+        if (!group.has_threads())
             throw_usage_error("block_in_place on a current_thread runtime would stop all its tasks: "
                               "use spawn_blocking");
-        blocking_pool& pool = w->core().pool;
+        if (group.is_pinned())
+            throw_usage_error("block_in_place on a thread_per_core runtime would stop all tasks of its "
+                              "shard, which no other thread may run: use spawn_blocking");
+        blocking_pool& pool = group.pool;
         pool.begin_section(); // its end is where the turn returns: worker::run
         try {
-            pool.launch(*w, w->core().shared_from_this());
+            pool.launch(*w, group.shared_from_this());
         } catch (...) {
             pool.end_section();
             throw;

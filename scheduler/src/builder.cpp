@@ -1,14 +1,15 @@
 #include <magpie/scheduler/builder.hpp>
 
 #include "cpu_count.hpp"
-#include "runtime_core.hpp"
+#include "runtime_group.hpp"
 
 #include <magpie/scheduler/runtime.hpp>
 
-#include <sched.h>
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace magpie {
 
@@ -30,6 +31,38 @@ private:
 };
 
 constexpr std::size_t most_workers = 4096;
+
+/// Fills in how many workers there are, and on which processors those of a pinned layout run.
+void place(detail::runtime_options& o, complaints& wrong) {
+    const std::vector<std::size_t> usable = detail::usable_cpu_list();
+    for (const std::size_t cpu : o.affinity)
+        wrong.unless(std::find(usable.begin(), usable.end(), cpu) != usable.end(),
+                     "affinity: the process may not use processor " + std::to_string(cpu));
+    wrong.unless(!o.has_affinity || !o.affinity.empty(), "affinity: a list with no processor in it");
+    if (o.layout != layout::thread_per_core) {
+        if (o.worker_threads == 0)
+            o.worker_threads = detail::usable_cpus();
+        return;
+    }
+    if (!o.has_affinity) {
+        if (o.worker_threads == 0)
+            o.worker_threads = std::min(detail::usable_cpus(), usable.size());
+        wrong.unless(o.worker_threads <= usable.size(),
+                     "worker_threads: thread_per_core has a shard a core, and the process may use " +
+                         std::to_string(usable.size()) +
+                         "; to put several on one, name it as often in affinity");
+        o.affinity = usable;
+        o.affinity.resize(std::min(o.worker_threads, usable.size()));
+    } else {
+        if (o.worker_threads == 0)
+            o.worker_threads = o.affinity.size();
+        wrong.unless(
+            o.worker_threads == o.affinity.size(),
+            "worker_threads: thread_per_core has a shard for each processor that affinity names, "
+            "which are " +
+                std::to_string(o.affinity.size()));
+    }
+}
 
 } // namespace
 
@@ -68,6 +101,7 @@ runtime_builder& runtime_builder::seed(std::uint64_t n) { return options_.seed =
 runtime_builder& runtime_builder::paused_clock(bool on) { return options_.paused_clock = on, *this; }
 runtime_builder& runtime_builder::io(bool on) { return options_.io = on, *this; }
 runtime_builder& runtime_builder::affinity(std::vector<std::size_t> cpus) {
+    options_.has_affinity = true;
     return options_.affinity = std::move(cpus), *this;
 }
 runtime_builder& runtime_builder::stuck_limit(std::chrono::nanoseconds d) {
@@ -116,17 +150,14 @@ runtime runtime_builder::build(std::source_location where) const {
     wrong.unless(o.event_interval >= 1 && o.event_interval <= 65536, "event_interval: 1 to 65536");
     wrong.unless(o.budget >= 1, "budget: 1 to 65535");
     wrong.unless(o.stuck_limit > std::chrono::nanoseconds(0), "stuck_limit: above 0");
-    for (const std::size_t cpu : o.affinity)
-        wrong.unless(cpu < CPU_SETSIZE, "affinity: no processor " + std::to_string(cpu));
+    place(o, wrong);
     if (!wrong.text().empty())
         throw std::invalid_argument(std::string(where.file_name()) + ":" +
                                     std::to_string(where.line()) +
                                     ": a runtime cannot be built with these settings: " + wrong.text());
-    if (o.worker_threads == 0)
-        o.worker_threads = detail::usable_cpus();
-    auto core = std::make_shared<detail::runtime_core>(std::move(o), where);
-    core->start();
-    return runtime(std::move(core));
+    auto group = std::make_shared<detail::runtime_group>(std::move(o), where);
+    group->start();
+    return runtime(std::move(group));
 }
 
 } // namespace magpie

@@ -12,35 +12,38 @@ namespace {
 constexpr auto not_paused =
     "advance needs a paused clock: pause_clock(), or builder().paused_clock(true)";
 
-detail::runtime_core* core_of(executor& e) noexcept { return dynamic_cast<detail::runtime_core*>(&e); }
+detail::runtime_group* group_of(executor& e) noexcept {
+    detail::runtime_core* const core = detail::runtime_core::of(e);
+    return core != nullptr ? &core->group : nullptr;
+}
 
-detail::runtime_core& core_here() {
-    detail::runtime_core* const core = core_of(
+detail::runtime_group& group_here() {
+    detail::runtime_group* const group = group_of(
         detail::current_executor(std::source_location::current()));
-    if (core == nullptr)
+    if (group == nullptr)
         detail::throw_usage_error(
             "this task's executor is no magpie::runtime: it has no clock to pause");
-    return *core;
+    return *group;
 }
 
 } // namespace
 
-void pause_clock() { core_here().pause_clock(); }
-void resume_clock() { core_here().resume_clock(); }
+void pause_clock() { group_here().pause_clock(); }
+void resume_clock() { group_here().resume_clock(); }
 
 bool advance_operation::try_complete() noexcept {
-    detail::runtime_core* const core = core_of(owner().where_it_runs());
-    if (core == nullptr || !core->time.paused())
+    detail::runtime_group* const group = group_of(owner().where_it_runs());
+    if (group == nullptr || !group->time.paused())
         misuse_ = not_paused;
     return misuse_ != nullptr;
 }
 
 bool advance_operation::publish() noexcept {
-    detail::runtime_core& core = *core_of(owner().where_it_runs());
-    if (core.begin_advance(*this, duration_))
+    detail::runtime_group& group = *group_of(owner().where_it_runs());
+    if (group.begin_advance(*this, duration_))
         return true;
-    misuse_ = core.time.paused() ? "somebody else advances this clock already: one at a time"
-                                 : not_paused; // any more
+    misuse_ = group.time.paused() ? "somebody else advances this clock already: one at a time"
+                                  : not_paused; // any more
     return false;
 }
 
@@ -50,7 +53,7 @@ void advance_operation::await_resume() {
 }
 
 cancel_answer advance_operation::cancel() noexcept {
-    return core_of(owner().where_it_runs())->withdraw_advance(*this);
+    return group_of(owner().where_it_runs())->withdraw_advance(*this);
 }
 
 } // namespace magpie

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <numeric>
 #include <sched.h>
 #include <string>
 #include <thread>
@@ -12,20 +13,25 @@ namespace magpie::detail {
 
 namespace {
 
-std::size_t by_affinity() {
+/// The processors of the thread's affinity mask; empty if it cannot be read.
+std::vector<std::size_t> by_affinity() {
     // The mask may be longer than cpu_set_t on large machines: grown until it fits.
     for (std::size_t cpus = CPU_SETSIZE; cpus <= (std::size_t{1} << 20); cpus *= 2) {
+        std::vector<std::size_t> list;
+        list.reserve(cpus); // nothing throws while the set is ours
         cpu_set_t* const set = CPU_ALLOC(cpus);
         if (set == nullptr)
             break;
         const std::size_t bytes = CPU_ALLOC_SIZE(cpus);
         const bool fits = ::sched_getaffinity(0, bytes, set) == 0;
-        const int count = fits ? CPU_COUNT_S(bytes, set) : 0;
+        for (std::size_t cpu = 0; fits && cpu < cpus; ++cpu)
+            if (CPU_ISSET_S(cpu, bytes, set))
+                list.push_back(cpu);
         CPU_FREE(set);
-        if (count > 0)
-            return static_cast<std::size_t>(count);
+        if (!list.empty())
+            return list;
     }
-    return std::max(1U, std::thread::hardware_concurrency());
+    return {};
 }
 
 /// Quota over period of one control group directory, or 0 if it sets none.
@@ -66,9 +72,18 @@ double by_cgroup() {
 
 } // namespace
 
+std::vector<std::size_t> usable_cpu_list() {
+    std::vector<std::size_t> list = by_affinity();
+    if (list.empty()) {
+        list.resize(std::max(1U, std::thread::hardware_concurrency()));
+        std::iota(list.begin(), list.end(), std::size_t{0});
+    }
+    return list;
+}
+
 std::size_t usable_cpus() noexcept {
     try {
-        const std::size_t cpus = by_affinity();
+        const std::size_t cpus = usable_cpu_list().size();
         const double quota = by_cgroup();
         return quota > 0 ? std::min(cpus, static_cast<std::size_t>(std::max(1.0, std::ceil(quota))))
                          : cpus;

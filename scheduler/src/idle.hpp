@@ -95,15 +95,16 @@ public:
         return false;
     }
 
-    /// Gets up if nobody at all is awake and `condition()`, called under the lock, agrees.
-    template <class Condition>
-    bool get_up_if_all_sleep(std::size_t worker, Condition&& condition) noexcept {
-        const lock_guard guard(lock_);
-        if (state(word_.load(std::memory_order_relaxed)).awake() > 0 || !condition())
-            return false;
+    // For who wants nobody to get up while it looks: while the lock is held nobody does.
+    void lock() noexcept { lock_.lock(); }
+    void unlock() noexcept { lock_.unlock(); }
+    bool all_sleep() const noexcept { // relaxed: the lock is held
+        return state(word_.load(std::memory_order_relaxed)).awake() == 0;
+    }
+    /// `get_up` of one that is known to sleep.
+    void get_up_locked(std::size_t worker) noexcept {
         std::erase(sleepers_, worker);
         word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
-        return true;
     }
 
     /// How many are awake. seq_cst: used beside the queues by who goes to sleep.

@@ -15,7 +15,7 @@ namespace magpie {
 
 namespace detail {
 
-executor& executor_of(runtime_core& core) noexcept { return core; }
+executor& executor_of(runtime_group& group) noexcept { return group.place(); }
 
 void require_no_task(const char* what) {
     const thread_state& here = this_thread();
@@ -27,30 +27,32 @@ void require_no_task(const char* what) {
 
 executor& local_executor() {
     worker* const w = worker::current();
-    if (w == nullptr || w->core().is_multi() || this_thread().turn == nullptr)
-        throw_usage_error("spawn_local needs a task of a current_thread runtime: elsewhere tasks "
-                          "move between threads, use spawn");
+    if (w == nullptr || this_thread().turn == nullptr ||
+        w->core().group.options.layout == layout::multi_thread)
+        throw_usage_error("spawn_local needs a task of a current_thread or thread_per_core runtime: "
+                          "elsewhere tasks move between threads, use spawn");
     return w->core();
 }
 
-void drive_until_finished(runtime_core& core, const abort_handle& root) {
-    const auto finished = [&] { return root.is_finished() && (!core.closing() || core.all_ended()); };
+void drive_until_finished(runtime_group& group, const abort_handle& root) {
+    const auto finished = [&] { return root.is_finished() && (!group.closing() || group.all_ended()); };
     for (;;) {
         // Acquire: pairs with seat_changed_now(); then a look, then the sleep on what was read.
-        const std::uint32_t seen = core.seat_changed.word.load(std::memory_order_acquire);
-        core.seat_waiters.fetch_add(1, std::memory_order_seq_cst); // then the root: see run_until()
+        const std::uint32_t seen = group.seat_changed.word.load(std::memory_order_acquire);
+        group.seat_waiters.fetch_add(1, std::memory_order_seq_cst); // then the root: see run_until()
         const bool over = root.is_finished();
         // Acquire: what the last one who sat here has left behind.
-        const bool seated = !over && !core.seat_taken.exchange(true, std::memory_order_acquire);
+        const bool seated = !over && !group.seat_taken.exchange(true, std::memory_order_acquire);
         if (!over && !seated)
-            core.seat_changed.wait(seen);
-        core.seat_waiters.fetch_sub(1, std::memory_order_relaxed);
+            group.seat_changed.wait(seen);
+        group.seat_waiters.fetch_sub(1, std::memory_order_relaxed);
         if (over)
             return;
         if (seated) {
-            core.workers.front()->run_until(finished, detail::futex::time_point::max());
-            core.seat_taken.store(false, std::memory_order_release); // pairs with the exchange
-            core.seat_changed_now();
+            group.shards.front()->workers.front()->run_until(finished,
+                                                             detail::futex::time_point::max());
+            group.seat_taken.store(false, std::memory_order_release); // pairs with the exchange
+            group.seat_changed_now();
             return;
         }
     }
@@ -60,13 +62,13 @@ void drive_until_finished(runtime_core& core, const abort_handle& root) {
 
 // --- enter_guard ---
 
-enter_guard::enter_guard(std::shared_ptr<detail::runtime_core> core) noexcept
-    : core_(std::move(core)),
-      outer_(std::exchange(detail::this_thread().executor, &detail::executor_of(*core_))) {}
+enter_guard::enter_guard(std::shared_ptr<detail::runtime_group> group) noexcept
+    : group_(std::move(group)), entered_(&detail::executor_of(*group_)),
+      outer_(std::exchange(detail::this_thread().executor, entered_)) {}
 
 enter_guard::~enter_guard() {
     detail::thread_state& here = detail::this_thread();
-    if (here.executor != &detail::executor_of(*core_))
+    if (here.executor != entered_)
         detail::fatal("enter guards go in the reverse order in which they were made: a later one "
                       "still lives",
                       __FILE__, __LINE__);
@@ -77,17 +79,17 @@ enter_guard::~enter_guard() {
 
 runtime_handle runtime_handle::current(std::source_location where) {
     executor& e = detail::current_executor(where);
-    auto* const core = dynamic_cast<detail::runtime_core*>(&e);
+    detail::runtime_core* const core = detail::runtime_core::of(e);
     if (core == nullptr)
         detail::throw_usage_error("this task's executor is no magpie::runtime");
-    return runtime_handle(core->shared_from_this());
+    return runtime_handle(core->group.shared_from_this());
 }
 
-runtime_metrics runtime_handle::metrics() const { return core_->metrics(); }
-std::string_view runtime_handle::name() const noexcept { return core_->options.name; }
-std::uint64_t runtime_handle::id() const noexcept { return core_->id; }
-layout runtime_handle::layout() const noexcept { return core_->options.layout; }
-std::size_t runtime_handle::worker_threads() const noexcept { return core_->workers.size(); }
+runtime_metrics runtime_handle::metrics() const { return group_->metrics(); }
+std::string_view runtime_handle::name() const noexcept { return group_->options.name; }
+std::uint64_t runtime_handle::id() const noexcept { return group_->id; }
+layout runtime_handle::layout() const noexcept { return group_->options.layout; }
+std::size_t runtime_handle::worker_threads() const noexcept { return group_->workers(); }
 
 // --- runtime ---
 
@@ -96,18 +98,18 @@ namespace {
 /// Whether the calling thread may not wait until `core` has ended: a task has its thread for a turn,
 /// and what runs on one of the runtime's own threads (a blocking call, a hook, the destructor of a
 /// result) would wait for itself.
-bool must_not_wait_for(const detail::runtime_core& core) noexcept {
+bool must_not_wait_for(const detail::runtime_group& group) noexcept {
     const detail::thread_state& here = detail::this_thread();
     const detail::worker* const w = detail::worker::current(); // of current_thread: a thread lent to it
-    return (here.turn != nullptr && here.turn != here.may_block) || core.pool.owns_this_thread() ||
-           (w != nullptr && &w->core() == &core);
+    return (here.turn != nullptr && here.turn != here.may_block) || group.pool.owns_this_thread() ||
+           (w != nullptr && &w->core().group == &group);
 }
 
 } // namespace
 
 runtime::runtime() : runtime(runtime_builder().build()) {}
 
-runtime::runtime(std::shared_ptr<detail::runtime_core> core) noexcept : handle_(std::move(core)) {}
+runtime::runtime(std::shared_ptr<detail::runtime_group> group) noexcept : handle_(std::move(group)) {}
 
 runtime& runtime::operator=(runtime&& other) noexcept {
     runtime old(std::move(*this));
@@ -116,52 +118,52 @@ runtime& runtime::operator=(runtime&& other) noexcept {
 }
 
 runtime::~runtime() {
-    if (handle_.core_ == nullptr)
+    if (handle_.group_ == nullptr)
         return;
-    detail::runtime_core& core = *handle_.core_;
-    if (must_not_wait_for(core)) {
+    detail::runtime_group& group = *handle_.group_;
+    if (must_not_wait_for(group)) {
         detail::fatal("the runtime that was made here was destroyed inside a task, or on one of its "
                       "own threads, which would have to wait for itself: call "
                       "shutdown_background() there, or destroy it on a plain thread",
-                      core.made_at.file_name(), static_cast<int>(core.made_at.line()));
+                      group.made_at.file_name(), static_cast<int>(group.made_at.line()));
     }
-    core.shutdown(detail::futex::time_point::max());
+    group.shutdown(detail::futex::time_point::max());
 }
 
 bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
-    if (handle_.core_ == nullptr)
+    if (handle_.group_ == nullptr)
         return true;
-    detail::runtime_core& core = *handle_.core_;
+    detail::runtime_group& group = *handle_.group_;
     const auto now = std::chrono::steady_clock::now();
     const auto room = std::chrono::steady_clock::time_point::max() - now;
     // A task cannot wait; it still gives the tasks of a runtime that nobody drives their last turns.
-    const bool waits = !must_not_wait_for(core);
+    const bool waits = !must_not_wait_for(group);
     const auto deadline = !waits         ? now
                           : limit < room ? now + std::max(limit, std::chrono::nanoseconds(0))
                                          : std::chrono::steady_clock::time_point::max();
-    const bool ended = core.shutdown(deadline);
+    const bool ended = group.shutdown(deadline);
     if (!ended) {
         if (waits)
-            core.report_leftovers();
-        core.abandon();
+            group.report_leftovers();
+        group.abandon();
     }
-    handle_.core_ = nullptr;
+    handle_.group_ = nullptr;
     return ended;
 }
 
 void runtime::shutdown_background() noexcept {
-    if (handle_.core_ == nullptr)
+    if (handle_.group_ == nullptr)
         return;
     // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
-    detail::runtime_core& core = *handle_.core_;
-    if (!core.is_multi()) {
-        core.shutdown(std::chrono::steady_clock::now());
+    detail::runtime_group& group = *handle_.group_;
+    if (!group.has_threads()) {
+        group.shutdown(std::chrono::steady_clock::now());
         // Relaxed: a hint. Who has the seat drives them to their end.
-        if (!core.all_ended() && !core.seat_taken.load(std::memory_order_relaxed))
-            core.report_leftovers();
+        if (!group.all_ended() && !group.seat_taken.load(std::memory_order_relaxed))
+            group.report_leftovers();
     }
-    core.abandon();
-    handle_.core_ = nullptr;
+    group.abandon();
+    handle_.group_ = nullptr;
 }
 
 std::optional<std::size_t> worker_index() noexcept {

@@ -62,9 +62,11 @@ private:
 
 } // namespace
 
-worker::worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone)
-    : core_(core), index_(index), random_(seed != 0 ? seed : 1), poll_before_(no_index), alone_(alone),
-      recent_(!alone), ring_(!alone), forks_(*this, !alone) {}
+worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool alone)
+    : core_(core), index_(core.first_worker + place), place_(place),
+      event_interval_(core.group.options.event_interval),
+      global_queue_interval_(core.group.options.global_queue_interval), random_(seed != 0 ? seed : 1),
+      poll_before_(no_index), alone_(alone), recent_(!alone), ring_(!alone), forks_(*this, !alone) {}
 
 worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), worker_(w) {}
 
@@ -78,14 +80,14 @@ void worker::run() noexcept {
     here.forks = &forks_;
     here.executor = &core_;
     here.random = seed_of_selects();
-    const thread_settings settings(core_.options.affinity, index_);
+    const thread_settings settings(core_.group.options.affinity, index_);
     awake_since_ = futex::time_point::clock::now();
     running_id_.store(0, std::memory_order_relaxed); // handed over in the middle of a turn
     while (!core_.stopped()) {
         if (strand* const s = next()) {
             execute(*s);
             if (lost()) { // a blocking section has handed the worker to another thread
-                core_.pool.end_section();
+                core_.group.pool.end_section();
                 return;
             }
         } else {
@@ -114,10 +116,10 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
         if (strand* const s = next()) {
             execute(*s);
             // seq_cst: a waiter counts itself in and then looks at its root's end (R35).
-            if (core_.seat_waiters.load(std::memory_order_seq_cst) > 0)
-                core_.seat_changed_now();
+            if (core_.group.seat_waiters.load(std::memory_order_seq_cst) > 0)
+                core_.group.seat_changed_now();
         } else if (deadline != futex::time_point::max() &&
-                   futex::time_point::clock::now() >= deadline && !core_.stop_if_all_ended()) {
+                   futex::time_point::clock::now() >= deadline && !core_.group.stop_if_all_ended()) {
             break;
         } else {
             wake_by_ = deadline;
@@ -135,9 +137,9 @@ strand* worker::next() noexcept {
     if (strand* const s = std::exchange(found_, nullptr))
         return s;
     ++tick_;
-    if (tick_ - maintained_ >= core_.options.event_interval)
+    if (tick_ - maintained_ >= event_interval_)
         maintain_all();
-    if (tick_ - injected_ >= core_.options.global_queue_interval) {
+    if (tick_ - injected_ >= global_queue_interval_) {
         injected_ = tick_;
         if (strand* const s = one_from_injector())
             return s;
@@ -228,7 +230,7 @@ bool worker::last_steal_paid() noexcept {
     if (n == 0 && steal_most_ > 1)
         return true;
     const auto since = futex::time_point::clock::now() - stole_at_;
-    if (since >= steal_memory || (n > 0 && since >= n * core_.options.move_cost))
+    if (since >= steal_memory || (n > 0 && since >= n * core_.group.options.move_cost))
         steal_most_ = ring_.capacity;
     else if (n > 0)
         steal_most_ = 1;
@@ -318,7 +320,7 @@ bool worker::run_now(cell& c) noexcept {
     --nested_;
     running_id_.store(id, std::memory_order_relaxed); // as in take_turn
     running_where_.store(where, std::memory_order_relaxed);
-    if (++tick_ - maintained_ >= core_.options.event_interval) {
+    if (++tick_ - maintained_ >= event_interval_) {
         thread_state& here = this_thread();
         strand* const turn = std::exchange(here.turn, nullptr); // what becomes ready keeps its order
         maintain_all();
@@ -353,7 +355,7 @@ void worker::schedule(strand& s, executor::placement where, const thread_state& 
         return;
     }
     // Between turns (timers, reactor) there is no "next": the order of the wakes is kept.
-    if (!core_.options.lifo_slot || here.turn == nullptr) {
+    if (!core_.group.options.lifo_slot || here.turn == nullptr) {
         push(s);
         if (!in_driver_) // else once for the whole batch, by who drives
             wake_another();
@@ -387,8 +389,8 @@ void worker::push(strand& s) noexcept {
 }
 
 std::uint64_t worker::next_id() noexcept {
-    last_id_ += core_.tasks.stride();
-    return core_.id_base() + last_id_ + index_;
+    last_id_ += core_.group.tasks.stride();
+    return core_.group.id_base() + last_id_ + index_;
 }
 
 // A new one each time: a program that enters the runtime for each of its selects is treated fairly too.
@@ -438,10 +440,10 @@ void worker::maintain() noexcept {
 // --- sleep ---
 
 void worker::park() noexcept {
-    if (core_.closing() && core_.stop_if_all_ended())
+    if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
-    if (core_.options.on_thread_park) {
-        core_.options.on_thread_park(); // it may spawn and wake: then there is no sleep
+    if (core_.group.options.on_thread_park) {
+        core_.group.options.on_thread_park(); // it may spawn and wake: then there is no sleep
         if (has_queued() || recent_.size() > 0)
             return;
     }
@@ -457,18 +459,19 @@ void worker::park() noexcept {
         usual_turn_ += (busy / n - usual_turn_) / 8;
     parks_.add();
     trimmed_ = false;
-    core_.idle.sleep(index_, searching_, [this] { core_.watch.unset(); });
+    core_.group.worker_lies_down();
+    core_.idle.sleep(place_, searching_, [this] { core_.watch.unset(); });
     searching_ = true; // whichever way it gets up, it gets up as a searcher
     while (!sleep()) {}
-    core_.idle.get_up(index_); // unless a notifier has counted it in already
+    core_.idle.get_up(place_); // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
     turns_before_ = turns_.get();
     core_.ensure_watched(); // somebody is up: the others look after it
     if (core_.timers_due())
         fired_.add(core_.fire_timers());
-    core_.finish_advance();
-    if (core_.options.on_thread_unpark)
-        core_.options.on_thread_unpark();
+    core_.group.finish_advance();
+    if (core_.group.options.on_thread_unpark)
+        core_.group.options.on_thread_unpark();
 }
 
 /// One sleep, after the worker has left the idle set's word. Returns true when it shall get up.
@@ -479,7 +482,7 @@ bool worker::sleep() noexcept {
     // R39: out of the word first, now every queue. Whoever comes later sees that nobody is awake.
     if (core_.work_anywhere() || core_.stopped() || core_.timers_due())
         return true;
-    if (core_.closing() && core_.stop_if_all_ended())
+    if (core_.group.closing() && core_.group.stop_if_all_ended())
         return true;
     // Time must not overtake what the reactor has to tell (R40). If somebody sleeps in it, he is woken,
     // and asks this himself: he may have an event in hand.
@@ -488,14 +491,14 @@ bool worker::sleep() noexcept {
     } else if (core_.time.paused()) {
         if (ring_.size() > 0)
             return true;
-        if (core_.idle.get_up_if_all_sleep(index_, [this] { return core_.step_paused_clock(); }))
+        if (core_.group.step_clock(core_, place_))
             return true;
     }
 
     const bool others_run = core_.idle.awake() > 0;
     const auto now = futex::time_point::clock::now();
     auto limit = futex::time_point::max();
-    const bool ask_again = visited && (core_.closing() || core_.time.paused());
+    const bool ask_again = visited && (core_.group.closing() || core_.time.paused());
     if (ask_again)
         limit = now + watch_interval;
     else if (others_run)
@@ -521,7 +524,7 @@ bool worker::sleep() noexcept {
         if (!notified && ring_.size() > 0)
             return true;
     } else if (core_.watch.try_occupy()) {
-        core_.idle.set_watcher(index_);
+        core_.idle.set_watcher(place_);
         notified = !parker.announce(parker::where::on_watch);
         if (!notified) {
             core_.watch.sleep(limit);

@@ -37,8 +37,9 @@ private:
 /// which may change (block_in_place).
 class alignas(64) worker final : public blocking_job {
 public:
-    /// @param alone  it is the only one
-    worker(runtime_core& core, std::size_t index, std::uint64_t seed, bool alone);
+    /// @param place  its number among the workers of its shard
+    /// @param alone  it is the only one there
+    worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool alone);
 
     /// The worker that the calling thread runs, null if it runs none.
     static worker* current() noexcept { return of(this_thread()); }
@@ -63,7 +64,7 @@ public:
     // --- from any thread ---
 
     runtime_core& core() const noexcept { return core_; }
-    std::size_t index() const noexcept { return index_; }
+    std::size_t index() const noexcept { return index_; } ///< among all of the runtime
     worker_metrics metrics() const noexcept;
     /// Whether there is something that a thief may take.
     bool has_queued() const noexcept {
@@ -129,6 +130,9 @@ private:
 
     runtime_core& core_;
     const std::size_t index_;
+    const std::size_t place_;
+    const std::uint32_t event_interval_; // of the options, near at hand, as the next
+    const std::uint32_t global_queue_interval_;
 
     // The thread's own.
     std::uint32_t tick_ = 0;

@@ -84,13 +84,17 @@ TEST_SUITE("scheduler.idle") {
         CHECK(idle.searching() == 2);
     }
 
-    TEST_CASE("getting up when all sleep needs all to sleep, and the condition") {
+    TEST_CASE("who has locked it sees whether all sleep, and gets up") {
         idle_set idle(2);
         static_cast<void>(idle.sleep(0, false, nothing));
-        CHECK_FALSE(idle.get_up_if_all_sleep(0, [] { return true; }));
+        idle.lock();
+        CHECK_FALSE(idle.all_sleep());
+        idle.unlock();
         static_cast<void>(idle.sleep(1, false, nothing));
-        CHECK_FALSE(idle.get_up_if_all_sleep(1, [] { return false; }));
-        CHECK(idle.get_up_if_all_sleep(1, [] { return true; }));
+        idle.lock();
+        CHECK(idle.all_sleep());
+        idle.get_up_locked(1);
+        idle.unlock();
         CHECK(idle.awake() == 1);
         CHECK(idle.searching() == 1);
         CHECK(idle.wake_any() == 0); // the other one still sleeps

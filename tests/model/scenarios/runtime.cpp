@@ -13,20 +13,20 @@ namespace {
 
 using namespace model_test;
 using how = spoiled::how;
-using magpie::detail::runtime_core;
+using magpie::detail::runtime_group;
 
-std::shared_ptr<runtime_core> make_core(std::size_t workers) {
+std::shared_ptr<runtime_group> make_runtime(std::size_t workers) {
     magpie::detail::runtime_options o;
     o.worker_threads = workers;
     o.seed = 1;
     o.lifo_slot = false; // who takes from a stuck worker's slot looks at the clock
     o.move_cost = {};    // and so does a thief that asks what its last steal has brought
-    return std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+    return std::make_shared<runtime_group>(std::move(o), std::source_location::current());
 }
 
 template <class T>
-magpie::join_handle<T> spawn(runtime_core& core, magpie::task<T> t) {
-    return magpie::detail::spawn_on(core, std::move(t), std::source_location::current());
+magpie::join_handle<T> spawn(runtime_group& rt, magpie::task<T> t) {
+    return magpie::detail::spawn_on(*rt.shards.front(), std::move(t), std::source_location::current());
 }
 
 magpie::task<> count(int& ran) {
@@ -37,21 +37,21 @@ magpie::task<> count(int& ran) {
 // --- a spawn from outside against close(): the task ends, or is refused ---
 
 scenario adopt("runtime.adopt_and_close", {.preemptions = 2, .full = 3, .which = timeouts::none}, [] {
-    const auto core = make_core(1);
+    const auto rt = make_runtime(1);
     int ran = 0;
     magpie::join_handle<> handle;
-    thread("worker", [&] { core->workers[0]->run(); });
-    thread("spawner", [&] { handle = spawn(*core, count(ran)); });
-    thread("closer", [&] { core->close(); });
+    thread("worker", [&] { rt->shards.front()->workers[0]->run(); });
+    thread("spawner", [&] { handle = spawn(*rt, count(ran)); });
+    thread("closer", [&] { rt->close(); });
     run();
     check(handle.is_finished(), "the task has ended or was refused");
-    check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
+    check(rt->stopped() && rt->all_ended(), "the runtime has stopped, with nobody left");
 });
 
 mistake not_counted(adopt, "a task from outside is not counted",
                     {"runtime_core::adopt", "modify", how::left_out});
 mistake not_closing(adopt, "nobody sees that the runtime closes",
-                    {"runtime_core::closing", "load", how::outdated});
+                    {"runtime_group::closing", "load", how::outdated});
 mistake not_woken(adopt, "who spawns sees an old idle word",
                   {"idle_set::wake_one", "load", how::outdated});
 
@@ -62,20 +62,20 @@ magpie::task<> wait(slot& s) { co_await s.wait(); }
 // Who lies down while a visitor is inside looks again after a moment (R31): `soon`.
 scenario wake_and_close(
     "runtime.wake_and_close", {.preemptions = 2, .full = 3, .which = timeouts::soon}, [] {
-        auto core = make_core(1);
+        auto rt = make_runtime(1);
         slot s("slot");
         bool worker_left = false;
-        auto handle = spawn(*core, wait(s));
+        auto handle = spawn(*rt, wait(s));
         thread("worker", [&] {
-            core->workers[0]->run();
+            rt->shards.front()->workers[0]->run();
             worker_left = true;
         });
         thread("waker", [&] { s.set(); });
         thread("closer", [&] {
-            core->close();
+            rt->close();
             magpie_model::step_when([&] { return worker_left; }, "wait for the worker", nullptr);
-            check(core->stopped() && core->all_ended(), "the runtime has stopped, with nobody left");
-            core.reset(); // the waker may still be on its way out
+            check(rt->stopped() && rt->all_ended(), "the runtime has stopped, with nobody left");
+            rt.reset(); // the waker may still be on its way out
         });
         run();
         check(handle.is_finished(), "the task has ended or was dropped");
@@ -84,29 +84,29 @@ scenario wake_and_close(
 mistake not_seen(wake_and_close, "who lies down does not see the visitor inside",
                  {"runtime_core::visited", "load", how::outdated});
 mistake close_unseen(wake_and_close, "nobody sees that the runtime closes",
-                     {"runtime_core::closing", "load", how::outdated});
+                     {"runtime_group::closing", "load", how::outdated});
 
 // --- two workers, of which one may sleep in the driver and one on the watch ---
 
-magpie::task<> spawn_one(runtime_core& core, int& ran) {
-    spawn(core, count(ran)).detach();
+magpie::task<> spawn_one(runtime_group& rt, int& ran) {
+    spawn(rt, count(ran)).detach();
     ++ran;
     co_return;
 }
 
 scenario two("runtime.two_workers", {.preemptions = 1, .full = 2, .which = timeouts::none}, [] {
-    const auto core = make_core(2);
+    const auto rt = make_runtime(2);
     int ran = 0;
     magpie::join_handle<> handle;
-    thread("worker a", [&] { core->workers[0]->run(); });
-    thread("worker b", [&] { core->workers[1]->run(); });
+    thread("worker a", [&] { rt->shards.front()->workers[0]->run(); });
+    thread("worker b", [&] { rt->shards.front()->workers[1]->run(); });
     thread("outside", [&] {
-        handle = spawn(*core, spawn_one(*core, ran));
+        handle = spawn(*rt, spawn_one(*rt, ran));
         magpie_model::step_when([&] { return ran == 2; }, "wait for the tasks", nullptr);
-        core->close();
+        rt->close();
     });
     run();
-    check(handle.is_finished() && core->stopped(), "all have ended");
+    check(handle.is_finished() && rt->stopped(), "all have ended");
 });
 
 mistake old_word(two, "who spawns sees an old idle word",
@@ -133,19 +133,20 @@ private:
 
 template <class Driver>
 void install_and_spawn() {
-    const auto core = make_core(1);
+    const auto rt = make_runtime(1);
     int ran = 0;
     magpie::join_handle<> handle;
-    thread("worker", [&] { core->workers[0]->run(); });
+    thread("worker", [&] { rt->shards.front()->workers[0]->run(); });
     thread("spawner", [&] {
-        handle = spawn(*core, count(ran));
+        handle = spawn(*rt, count(ran));
         magpie_model::step_when([&] { return ran == 1; }, "wait for the task", nullptr);
-        core->close();
+        rt->close();
     });
-    thread("installer",
-           [&] { core->install_driver([]() -> magpie::detail::driver* { return new Driver; }); });
+    thread("installer", [&] {
+        rt->shards.front()->install_driver([]() -> magpie::detail::driver* { return new Driver; });
+    });
     run();
-    check(handle.is_finished() && core->stopped(), "all have ended");
+    check(handle.is_finished() && rt->stopped(), "all have ended");
 }
 
 scenario driver_comes("runtime.driver_comes", {.preemptions = 2, .full = 3, .which = timeouts::none},

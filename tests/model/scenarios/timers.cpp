@@ -17,7 +17,7 @@ using namespace model_test;
 using namespace std::chrono_literals;
 using how = spoiled::how;
 using magpie::detail::lock_guard;
-using magpie::detail::runtime_core;
+using magpie::detail::runtime_group;
 using magpie::detail::timer_entry;
 using magpie::detail::timer_wheel;
 using magpie::detail::worker_timers;
@@ -248,7 +248,8 @@ scenario driver("timers.driver", [] {
     magpie::detail::runtime_options o;
     o.worker_threads = 1;
     o.seed = 1;
-    const auto core = std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {}); // with somebody awake it would sleep for a millisecond at most
     check(core->try_lock_driver(), "nobody is in the driver");
@@ -273,7 +274,8 @@ scenario stamped("timers.stamped", [] {
     magpie::detail::runtime_options o;
     o.worker_threads = 1;
     o.seed = 1;
-    const auto core = std::make_shared<runtime_core>(std::move(o), std::source_location::current());
+    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {});
     check(core->try_lock_driver(), "nobody is in the driver");

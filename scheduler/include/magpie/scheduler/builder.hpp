@@ -19,6 +19,9 @@ class runtime;
 enum class layout : unsigned char {
     multi_thread,   ///< workers that steal from each other; the default
     current_thread, ///< one worker: whoever calls `block_on`
+    /// One shard a core: a worker bound to it, with its own queues, reactor and timers. A task stays on the
+    /// shard on which it was spawned, and nothing is stolen.
+    thread_per_core,
 };
 
 /// What happens when a task ends with an exception that nobody can receive.
@@ -48,6 +51,7 @@ struct runtime_options {
     bool paused_clock = false;
     bool io = true;
     std::vector<std::size_t> affinity;
+    bool has_affinity = false;
     unhandled_policy unhandled = unhandled_policy::report;
     std::chrono::nanoseconds stuck_limit = std::chrono::seconds(1);
     std::function<void()> on_thread_start, on_thread_stop, on_thread_park, on_thread_unpark;
@@ -68,7 +72,8 @@ public:
     /// @param which  how the runtime is laid out; default `multi_thread`
     runtime_builder& layout(magpie::layout which);
     /// @param n  1 to 4096; default: what affinity mask and cgroup quota allow. Ignored by
-    ///           `current_thread`, which has one.
+    ///           `current_thread`, which has one. With `thread_per_core` the number of shards: no more than
+    ///           the process may use cores, or as many as `affinity` names.
     runtime_builder& worker_threads(std::size_t n);
     /// @param text  the runtime's name in logs and reports; not blank; default none
     runtime_builder& name(std::string text);
@@ -94,10 +99,13 @@ public:
     runtime_builder& paused_clock(bool on);
     /// @param on  whether I/O objects may be made on the runtime; on, at no cost until one is
     runtime_builder& io(bool on);
-    /// @param cpus  processors that the workers are bound to, in turn; default: none
+    /// @param cpus  processors that the workers are bound to, in turn; not empty, and the process may use
+    ///              each; default: none. With `thread_per_core` the core of each shard, by default the
+    ///              first ones that the process may use; who names one twice gets two shards on it.
     runtime_builder& affinity(std::vector<std::size_t> cpus);
     /// @param d  a task that keeps its worker longer than this in one piece is reported, once a
-    ///           piece, above 0; default 1 s. Needs a second worker to notice.
+    ///           piece, above 0; default 1 s. Needs a second worker to notice, so `thread_per_core` and
+    ///           `current_thread` do not.
     runtime_builder& stuck_limit(std::chrono::nanoseconds d);
 
     runtime_builder& on_thread_start(std::function<void()> f);  ///< each thread, at its start

@@ -23,12 +23,12 @@ class runtime;
 
 namespace detail {
 
-class runtime_core;
+class runtime_group;
 
 /// Lends the calling thread to a current_thread runtime until the task has ended.
-void drive_until_finished(runtime_core& core, const abort_handle& root);
+void drive_until_finished(runtime_group& group, const abort_handle& root);
 
-executor& executor_of(runtime_core& core) noexcept;
+executor& executor_of(runtime_group& group) noexcept;
 
 /// @throws std::logic_error when the calling thread runs a task and may not block
 void require_no_task(const char* what);
@@ -39,17 +39,19 @@ executor& local_executor();
 } // namespace detail
 
 /// Makes a runtime the one that `spawn` and the clock refer to on this thread, until it goes.
-/// Guards nest: the last one made goes first. @see runtime::enter
+/// Guards nest: the last one made goes first. On `thread_per_core` it enters one shard, each guard the
+/// next one. @see runtime::enter
 class [[nodiscard("the runtime is entered for as long as the guard lives")]] enter_guard {
 public:
-    explicit enter_guard(std::shared_ptr<detail::runtime_core> core) noexcept;
+    explicit enter_guard(std::shared_ptr<detail::runtime_group> group) noexcept;
     enter_guard(const enter_guard&) = delete;
     enter_guard& operator=(const enter_guard&) = delete;
     /// Terminates, with a sentence, if a guard that was made later still lives.
     ~enter_guard();
 
 private:
-    std::shared_ptr<detail::runtime_core> core_;
+    std::shared_ptr<detail::runtime_group> group_;
+    executor* entered_;
     executor* outer_;
 };
 
@@ -64,16 +66,17 @@ public:
     static runtime_handle current(std::source_location where = std::source_location::current());
 
     /// Spawns on the runtime. After its shutdown the task is destroyed at once, and the handle
-    /// says that it was cancelled.
+    /// says that it was cancelled. On `thread_per_core` it goes to the shard of the calling task; from
+    /// elsewhere to each shard in turn.
     template <class T>
     join_handle<T> spawn(task<T> t,
                          std::source_location where = std::source_location::current()) const {
-        return detail::spawn_on(detail::executor_of(*core_), std::move(t), where);
+        return detail::spawn_on(detail::executor_of(*group_), std::move(t), where);
     }
     template <class T>
     join_handle<T> spawn(std::string name, task<T> t,
                          std::source_location where = std::source_location::current()) const {
-        return detail::spawn_on(detail::executor_of(*core_), std::move(t), where, std::move(name));
+        return detail::spawn_on(detail::executor_of(*group_), std::move(t), where, std::move(name));
     }
     template <class F>
         requires task_callable<F>
@@ -97,11 +100,11 @@ public:
         detail::require_no_task("block_on");
         join_handle<T> root = spawn(std::move(t), where);
         if (layout() == magpie::layout::current_thread)
-            detail::drive_until_finished(*core_, root.abort_handle());
+            detail::drive_until_finished(*group_, root.abort_handle());
         return root.blocking_join();
     }
 
-    [[nodiscard]] enter_guard enter() const { return enter_guard(core_); }
+    [[nodiscard]] enter_guard enter() const { return enter_guard(group_); }
 
     runtime_metrics metrics() const;             ///< What it has done and has to do.
     std::string_view name() const noexcept;      ///< The builder's name; empty without one.
@@ -109,15 +112,15 @@ public:
     magpie::layout layout() const noexcept;      ///< How it is laid out.
     std::size_t worker_threads() const noexcept; ///< How many workers it has.
     friend bool operator==(const runtime_handle& a, const runtime_handle& b) noexcept {
-        return a.core_ == b.core_;
+        return a.group_ == b.group_;
     }
 
 private:
     friend class runtime;
-    explicit runtime_handle(std::shared_ptr<detail::runtime_core> core) noexcept
-        : core_(std::move(core)) {}
+    explicit runtime_handle(std::shared_ptr<detail::runtime_group> group) noexcept
+        : group_(std::move(group)) {}
 
-    std::shared_ptr<detail::runtime_core> core_;
+    std::shared_ptr<detail::runtime_group> group_;
 };
 
 /// Workers, queues, timers and blocking threads: what tasks run on.
@@ -187,7 +190,7 @@ public:
 
 private:
     friend class runtime_builder;
-    explicit runtime(std::shared_ptr<detail::runtime_core> core) noexcept;
+    explicit runtime(std::shared_ptr<detail::runtime_group> group) noexcept;
 
     runtime_handle handle_;
 };
@@ -200,13 +203,14 @@ T run(task<T> t, std::source_location where = std::source_location::current()) {
 }
 
 /// Spawns a task that never leaves the calling thread: for values that no other thread may touch.
-/// @throws std::logic_error outside of a task of a current_thread runtime
+/// @throws std::logic_error outside of a task of a `current_thread` or `thread_per_core` runtime
 template <class T>
 join_handle<T> spawn_local(task<T> t, std::source_location where = std::source_location::current()) {
     return detail::spawn_on(detail::local_executor(), std::move(t), where);
 }
 
-/// The index of the worker that runs on this thread, 0 to `worker_threads() - 1`; none elsewhere.
+/// The index of the worker that runs on this thread, 0 to `worker_threads() - 1`; none elsewhere. On
+/// `thread_per_core` it is the shard's.
 std::optional<std::size_t> worker_index() noexcept;
 
 } // namespace magpie

@@ -5,8 +5,23 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <sched.h>
+#include <utility>
+#include <vector>
 
 namespace test {
+
+/// The processors that the process may use.
+inline std::vector<std::size_t> usable_cpus() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set);
+    std::vector<std::size_t> cpus;
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &set))
+            cpus.push_back(cpu);
+    return cpus;
+}
 
 inline magpie::runtime_builder multi_thread(std::size_t workers = 2) {
     magpie::runtime_builder b;
@@ -17,6 +32,17 @@ inline magpie::runtime_builder multi_thread(std::size_t workers = 2) {
 inline magpie::runtime_builder current_thread() {
     magpie::runtime_builder b;
     b.layout(magpie::layout::current_thread);
+    return b;
+}
+
+/// With as many shards on any machine: there may be several on one core.
+inline magpie::runtime_builder thread_per_core(std::size_t shards = 2) {
+    const std::vector<std::size_t> usable = usable_cpus();
+    std::vector<std::size_t> cpus;
+    for (std::size_t i = 0; i < shards; ++i)
+        cpus.push_back(usable[i % usable.size()]);
+    magpie::runtime_builder b;
+    b.layout(magpie::layout::thread_per_core).affinity(std::move(cpus));
     return b;
 }
 
@@ -34,6 +60,10 @@ void on_each_layout(F f) {
     {
         INFO("current_thread");
         f(current_thread());
+    }
+    {
+        INFO("thread_per_core, 2 shards");
+        f(thread_per_core());
     }
 }
 
