@@ -4,6 +4,8 @@
 #include "http_hello.hpp"
 #include "server.hpp"
 
+#include <examples/kv/session.hpp>
+
 #include <array>
 #include <cstddef>
 #include <cstdlib>
@@ -62,7 +64,14 @@ task<> idle(io::tcp_stream client) {
     }
 }
 
-using session = task<> (*)(io::tcp_stream);
+using session = std::function<task<>(io::tcp_stream)>;
+
+/// The store of examples/kv.
+session kv_session() {
+    return [store = std::make_shared<kv::shared_store>()](io::tcp_stream client) {
+        return kv::serve(std::move(client), *store);
+    };
+}
 
 task<> accept(io::tcp_listener listener, session serve) {
     for (;;) {
@@ -92,7 +101,10 @@ bench::running_server start(unsigned workers, session serve) {
 
 std::vector<bench::server> bench::servers() {
     const auto of = [](session serve) {
-        return [=](unsigned workers) { return start(workers, serve); };
+        return [serve = std::move(serve)](unsigned workers) { return start(workers, serve); };
     };
-    return {{"echo", of(echo)}, {"http_hello", of(http_hello)}, {"idle", of(idle)}};
+    return {{"echo", of(echo)},
+            {"http_hello", of(http_hello)},
+            {"idle", of(idle)},
+            {"kv", of(kv_session())}};
 }

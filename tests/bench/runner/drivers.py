@@ -11,9 +11,10 @@ COMPILER = "clang++-19"
 
 OURS = "magpie"
 NGINX = "nginx"
+REDIS = "redis"
 
 # Sides that have no workloads, and what they serve.
-SERVERS_ONLY = {"epoll": ["echo"], NGINX: ["http_hello"]}
+SERVERS_ONLY = {"epoll": ["echo"], NGINX: ["http_hello"], REDIS: ["kv"]}
 
 
 class Failure(Exception):
@@ -132,6 +133,18 @@ def build_nginx(build):
     return program
 
 
+def build_redis(build):
+    """The server out of redis-tools: it is the same program as redis-check-rdb, told by its name."""
+    need("redis-tools")
+    check = shutil.which("redis-check-rdb")
+    if check is None:
+        raise Failure("there is no redis-check-rdb (package redis-tools); install it, or leave out redis")
+    program = build / "redis-server"
+    program.unlink(missing_ok=True)
+    program.symlink_to(check)
+    return program
+
+
 def build_load(build):
     need("libcli11-dev", "nlohmann-json3-dev")
     _cmake(HERE / "load", build, "bench-load")
@@ -146,6 +159,14 @@ def build_wrk(_):
     return program
 
 
+def build_redis_benchmark(_):
+    need("redis-tools")
+    program = shutil.which("redis-benchmark")
+    if program is None:
+        raise Failure("there is no redis-benchmark (package redis-tools); install it, or leave out the redis rows")
+    return program
+
+
 SIDES = {
     OURS: build_magpie,
     "tokio": build_tokio,
@@ -154,9 +175,10 @@ SIDES = {
     "tbb": build_tbb,
     "epoll": build_epoll,
     NGINX: build_nginx,
+    REDIS: build_redis,
 }
 PEERS = [name for name in SIDES if name != OURS]
-TOOLS = {"load": build_load, "wrk": build_wrk}  # what loads servers
+TOOLS = {"load": build_load, "wrk": build_wrk, "redis-benchmark": build_redis_benchmark}  # what loads servers
 
 
 def build(name, folder):

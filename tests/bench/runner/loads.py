@@ -68,6 +68,38 @@ class HttpLoad:
         return {"cpu_seconds": cpu, **json.loads(text.splitlines()[-1])}
 
 
+class RedisLoad:
+    """redis-benchmark: SET, then GET, of 100,000 keys with 64 bytes each, over 50 connections."""
+
+    tool = "redis-benchmark"
+    serves = "kv"
+    figure = "cpu_ns_per_op", "CPU ns/op"
+    connections = 50
+
+    def __init__(self, pipeline, n):
+        self.pipeline = pipeline
+        self.n = n
+
+    def measure(self, server, program, options):
+        n = self.n // 2 if options.quick else self.n
+        line = {"n": 0, "seconds": 0, "cpu_seconds": 0, "errors": 0}
+        latencies = {"p50_us": 0, "p99_us": 0}
+        for test in ("set", "get"):
+            before = server.cpu_seconds()
+            command = [program, "-h", "127.0.0.1", "-p", server.port, "-c", self.connections, "-d", 64,
+                       "-r", 100_000, "-n", n, "-P", self.pipeline, "-t", test, "--csv"]
+            text = _output_of(command, 5 * GRACE)
+            line["cpu_seconds"] += server.cpu_seconds() - before
+            # "test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_...","p99_...","max_..."
+            heading, figures = ([word.strip('"') for word in row.split(",")] for row in text.splitlines()[-2:])
+            row = dict(zip(heading, figures))
+            line["n"] += n
+            line["seconds"] += n / float(row["rps"])
+            for field in latencies:  # of the slower of the two
+                latencies[field] = max(latencies[field], 1000 * float(row[field.replace("_us", "_latency_ms")]))
+        return {**line, "requests_per_s": line["n"] / line["seconds"], **latencies}
+
+
 class IdleLoad:
     """Connections that send nothing."""
 

@@ -208,6 +208,8 @@ def server_rows():
     yield LatencyRow("echo_50_latency", 50)
     yield ServerRow("idle_connections", loads.IdleLoad(10_000))
     yield from (ServerRow(f"http_hello_{c}", loads.HttpLoad(c)) for c in (1, 50, 1000))
+    yield ServerRow("redis_p1", loads.RedisLoad(1, 200_000))
+    yield ServerRow("redis_p16", loads.RedisLoad(16, 2_000_000))
 
 
 def all_rows(ours):

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from .drivers import NGINX, Failure
+from .drivers import NGINX, REDIS, Failure
 
 PATIENCE = 20  # seconds for a server to begin or to end
 
@@ -51,7 +51,7 @@ def _cpu_clock(pid):
 def serving(side, program, name, workers):
     """Runs `side`'s server `name` and gives a Server."""
     with tempfile.TemporaryDirectory(prefix="magpie-bench-") as folder, _log() as log:
-        start = _nginx if side == NGINX else _driver
+        start = {NGINX: _nginx, REDIS: _redis}.get(side, _driver)
         with start(program, name, workers, log, pathlib.Path(folder)) as (server, process):
             try:
                 yield server
@@ -183,6 +183,25 @@ def _nginx(program, _, workers, log, folder):
             raise Failure(f"{' '.join(command)} does not serve:\n{log.read()}")
         version = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
         yield Server(version.strip().rpartition("/")[2], port, _children(process.pid)), process
+
+
+# ---- redis -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _redis(program, _name, _workers, log, folder):
+    """As it comes, one thread for all its keys, and nothing written to disk."""
+    port = _free_port()
+    command = ["setpriv", "--pdeathsig", "TERM", str(program), "--port", str(port), "--bind", "127.0.0.1",
+               "--save", "", "--appendonly", "no", "--dir", str(folder), "--loglevel", "warning"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    with _ending(process, process.terminate):
+        if not _accepts(port, process):
+            log.seek(0)
+            raise Failure(f"{' '.join(command)} does not serve:\n{log.read()}")
+        version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        found = re.search(r"v=(\S+)", version)
+        yield Server(found[1] if found else "unknown", port, [process.pid]), process
 
 
 def _free_port():
