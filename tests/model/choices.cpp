@@ -15,9 +15,28 @@ constexpr const char* differs =
 
 } // namespace
 
-void choices::begin() noexcept { depth_ = number_ = 0; }
+void choices::begin() noexcept {
+    if (wandering_) { // now and then often, so that a late departure is as likely as an early one
+        path_.clear();
+        distance_ = 2 + random(number_);
+    }
+    depth_ = number_ = 0;
+}
 
-std::size_t choices::choose(std::size_t options, std::size_t allowed) {
+std::size_t choices::random(std::size_t below) noexcept {
+    random_ ^= random_ >> 12;
+    random_ ^= random_ << 25;
+    random_ ^= random_ >> 27;
+    return below == 0 ? 0 : (random_ * 0x2545F4914F6CDD1DULL >> 32) % below;
+}
+
+std::size_t choices::pick(std::size_t free, std::size_t allowed) noexcept {
+    if (allowed > free && random(distance_) == 0)
+        return free + random(allowed - free);
+    return random(free);
+}
+
+std::size_t choices::choose(std::size_t options, std::size_t allowed, std::size_t free) {
     if (options < 2)
         return 0;
     ++number_;
@@ -31,7 +50,7 @@ std::size_t choices::choose(std::size_t options, std::size_t allowed) {
     if (allowed < 2)
         return 0;
     if (depth_ == path_.size())
-        path_.push_back({number_, 0, allowed});
+        path_.push_back({number_, wandering_ ? pick(free, allowed) : 0, allowed});
     const choice& c = path_[depth_++];
     if (c.number != number_ || c.allowed != allowed)
         fail("schedule", differs);

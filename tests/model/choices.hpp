@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,14 +19,18 @@ public:
     /// Begins an execution.
     void begin() noexcept;
 
-    /// Takes one of `options`, of which only the first `allowed` may be taken.
-    std::size_t choose(std::size_t options, std::size_t allowed);
+    /// Takes one of `options`, of which only the first `allowed` may be taken, and the first `free` have no
+    /// price.
+    std::size_t choose(std::size_t options, std::size_t allowed, std::size_t free = 1);
 
     /// Ends an execution. It has to have met all the choices that it was to follow.
     void end();
 
     /// Goes to the next path. Returns false if there is none.
     bool next() noexcept;
+
+    /// From here on each execution takes a path at random: from the default, few departures.
+    void wander() noexcept { wandering_ = true; }
 
     /// The path so far as text; "none" if all choices are the default.
     std::string text() const;
@@ -40,10 +45,16 @@ private:
         std::size_t allowed;
     };
 
+    std::size_t pick(std::size_t free, std::size_t allowed) noexcept;
+    std::size_t random(std::size_t below) noexcept;
+
     std::vector<choice> path_;
     std::size_t depth_ = 0;  // how much of the path was followed
     std::size_t number_ = 0; // choices met, forbidden ones included
     bool replaying_ = false;
+    bool wandering_ = false;
+    std::size_t distance_ = 1;                     // about how many choices are between departures
+    std::uint64_t random_ = 0x9E3779B97F4A7C15ULL; // always the same: so are the paths
 };
 
 } // namespace magpie_model

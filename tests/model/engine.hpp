@@ -31,6 +31,10 @@ void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
                       unsigned preemptions, std::uint64_t most = ~std::uint64_t{0});
 
+/// Runs it in interleavings at random, always the same ones, until so many steps were made.
+void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned preemptions,
+                       std::uint64_t steps);
+
 /// Runs it in one. Returns false if the text is no schedule.
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
             const scenario::bounds& limits);

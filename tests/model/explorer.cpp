@@ -42,6 +42,7 @@ struct model_thread {
     const void* argument = nullptr;
     bool limited = false; // its time may be up
     bool timed_out = false;
+    bool in_spoiled = false;  // between `after` and `until` of what is spoiled
     bool undecided = false;   // it was chosen, but has not made a step since
     std::size_t patience = 0; // it lets the others go first while so many steps were made
 };
@@ -49,6 +50,7 @@ struct model_thread {
 class explorer {
 public:
     std::uint64_t run_all(void (*body)(), unsigned preemptions, std::uint64_t most);
+    void run_some(void (*body)(), unsigned preemptions, std::uint64_t how_many);
     void run_once(void (*body)());
 
     unsigned add_thread(std::string_view name, std::function<void()> body, bool twin);
@@ -131,6 +133,19 @@ std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions, std::uint6
     return last_round;
 }
 
+void explorer::run_some(void (*body)(), unsigned preemptions, std::uint64_t how_many) {
+    warm_up(body);
+    bound_ = preemptions;
+    path = choices();
+    path.wander();
+    // One without a step counts as one.
+    const std::uint64_t last = all_steps + executions + how_many;
+    for (; all_steps + executions < last; ++executions) {
+        execute(body);
+        memory::check_blocks();
+    }
+}
+
 void explorer::run_once(void (*body)()) {
     const choices asked = std::exchange(path, choices());
     warm_up(body);
@@ -192,6 +207,7 @@ void explorer::begin(model_thread& t) {
     t.patience = 0;
     t.undecided = false;
     t.in_own_step = false;
+    t.in_spoiled = false;
     t.now = {};
     t.steps_at.clear();
     t.now.happened.tick(static_cast<std::size_t>(&t - threads_.data()));
@@ -274,6 +290,10 @@ bool explorer::await_turn(const operation& o, condition ready, const void* argum
     if (steps.size() == most_steps)
         fail("livelock", "the execution has no end");
     steps.add(self.name.c_str(), o);
+    if (how.after != nullptr && std::strstr(o.at.function_name(), how.after) != nullptr)
+        self.in_spoiled = true;
+    else if (how.until != nullptr && std::strstr(o.at.function_name(), how.until) != nullptr)
+        self.in_spoiled = false;
     all_steps = all_steps + 1;
     return !self.timed_out;
 }
@@ -327,7 +347,7 @@ void explorer::give_way() {
     if (free == 0)
         free = count;
 
-    const std::size_t chosen = path.choose(count, preemptions_left_ > 0 ? count : free);
+    const std::size_t chosen = path.choose(count, preemptions_left_ > 0 ? count : free, free);
     if (count > free && preemptions_left_ == 0)
         cut = true;
     if (chosen >= free && preemptions_left_ > 0)
@@ -453,6 +473,12 @@ std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds
     return the.run_all(body, preemptions, most);
 }
 
+void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned preemptions,
+                       std::uint64_t steps) {
+    the.limits = limits;
+    the.run_some(body, preemptions, steps);
+}
+
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
             const scenario::bounds& limits) {
     the.how = how;
@@ -546,7 +572,8 @@ trace_line& last_step() noexcept {
 bool is_spoiled(const operation& o, spoiled::how effect) noexcept {
     const spoiled& s = the.how;
     if (s.function == nullptr || s.effect != effect || !exploring() ||
-        std::strcmp(s.what, o.what) != 0 || std::strstr(o.at.function_name(), s.function) == nullptr)
+        (s.after != nullptr && !the.current->in_spoiled) || std::strcmp(s.what, o.what) != 0 ||
+        std::strstr(o.at.function_name(), s.function) == nullptr)
         return false;
     the.met_spoiled = true;
     return true;

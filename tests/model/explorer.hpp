@@ -76,6 +76,25 @@ template <class Ready>
 void own_step_when(const Ready& ready, const char* what, const void* object,
                    source at = source::current());
 
+/// A step of the scenario's own that orders nothing: what it hands over goes by a `baton`.
+template <class Effect>
+void free_step(const char* what, const void* object, const Effect& effect, source at = source::current());
+
+/// Waits until `ready()` holds, and orders nothing either.
+template <class Ready>
+void free_step_when(const Ready& ready, const char* what, const void* object,
+                    source at = source::current());
+
+/// What happens before `pass` happens before a later `take`: as through a queue. In steps only.
+class baton {
+public:
+    void pass() noexcept;
+    void take() const noexcept;
+
+private:
+    knowledge known_;
+};
+
 /// Lets the others go first: where a thread that never waits would leave them no turn for ever.
 void yield(source at = source::current());
 
@@ -90,6 +109,10 @@ struct spoiled {
     const char* function; ///< part of the name of the function that has the operation
     const char* what;     ///< "load", "store", "exchange", "compare_exchange", "modify", "lock", ...
     how effect;
+    /// Only in a thread that has made a step in the function `after`, and none in `until` since: what it
+    /// asks again before it parks, say.
+    const char* after = nullptr;
+    const char* until = nullptr;
 };
 
 /// Which waits with a limit may time out. What would make up for a lost wake-up is left out.
@@ -150,6 +173,9 @@ namespace detail {
 void begin_own_step(bool (*ready)(const void*), const void* argument, const char* what,
                     const void* object, source at);
 void end_own_step();
+void begin_free_step(bool (*ready)(const void*), const void* argument, const char* what,
+                     const void* object, source at);
+void end_free_step();
 void know_all();
 } // namespace detail
 
@@ -164,6 +190,19 @@ template <class Ready>
 void own_step_when(const Ready& ready, const char* what, const void* object, source at) {
     detail::begin_own_step([](const void* r) { return (*static_cast<const Ready*>(r))(); }, &ready,
                            what, object, at);
+}
+
+template <class Effect>
+void free_step(const char* what, const void* object, const Effect& effect, source at) {
+    detail::begin_free_step(nullptr, nullptr, what, object, at);
+    effect();
+    detail::end_free_step();
+}
+
+template <class Ready>
+void free_step_when(const Ready& ready, const char* what, const void* object, source at) {
+    detail::begin_free_step([](const void* r) { return (*static_cast<const Ready*>(r))(); }, &ready,
+                            what, object, at);
 }
 
 template <class Ready>

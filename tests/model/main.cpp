@@ -1,26 +1,18 @@
 // magpie-model: runs the scenarios, and the mistakes that they have to find. Each in a process of
 // its own, for a mistake may end in a crash.
 
+#include "child.hpp"
 #include "engine.hpp"
-#include "weaken.hpp"
+#include "weakening.hpp"
 
-#include <magpie/core/log.hpp>
-
-#include <algorithm>
-#include <array>
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <map>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <string_view>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utility>
@@ -38,7 +30,7 @@ struct options {
     std::optional<unsigned> mistake; // 1 is the first; 0 is none
     std::optional<std::string_view> schedule;
     bool weaken = false;
-    std::string_view in; // only orders in files with this in their names
+    weakening which;
 };
 
 constexpr const char* usage = R"(usage: magpie-model [options] [scenario...]
@@ -52,8 +44,10 @@ preemptions, and then the mistakes that each of them has to find.
   --mistake N        only the scenario's mistake N; 0: no mistake
   --replay SCHEDULE  one interleaving of one scenario, step by step
   --weaken           weakens each order of the product that these scenarios meet, by one step, in turn: which of
-                     them notices? With a limit of 2 preemptions, if none is given.
+                     them notices? What none does has to stand in explained.txt.
   --in TEXT          of those only the ones in files with this in their names
+  --line N           ... and in this line
+  --steps N          so many thousands of steps in each scenario, before nobody has noticed
 )";
 
 // --- in the child ---
@@ -61,12 +55,6 @@ preemptions, and then the mistakes that each of them has to find.
 const scenario* running = nullptr;
 const mistake* seeded = nullptr;
 bool replaying = false;
-std::FILE* answers = nullptr; // of a child that is asked about an order
-
-[[noreturn]] void leave(int code) noexcept {
-    std::fflush(nullptr);
-    ::_exit(code);
-}
 
 unsigned number_of(const mistake& m) noexcept {
     unsigned n = 1;
@@ -82,11 +70,6 @@ void report(const failure& f) noexcept {
         leave(1);
     }
     const auto n = static_cast<unsigned long long>(f.executions);
-    if (answers != nullptr) {
-        std::fprintf(answers, "%s after %llu executions: %s, schedule %s", running->name, n, f.kind,
-                     f.schedule.c_str());
-        leave(0);
-    }
     if (seeded != nullptr) {
         std::printf("  mistake %u, %s: caught after %llu executions: %s, schedule %s\n",
                     number_of(*seeded), seeded->what, n, f.kind, f.schedule.c_str());
@@ -99,46 +82,12 @@ void report(const failure& f) noexcept {
     leave(1);
 }
 
-void crashed(int signal) { fail("crash", ::strsignal(signal)); }
-
-// A list that has become a ring is followed for ever, without a step.
-void look_for_progress(int) {
-    static std::uint64_t seen = 0;
-    if (std::exchange(seen, steps_made()) == steps_made())
-        fail("livelock", "a thread runs on without a step");
-}
-
-void hear(magpie::log_level level, std::string_view text) noexcept {
-    if (level == magpie::log_level::critical)
-        fail("assertion", text);
-}
-
-void catch_signals() {
-    static std::array<char, 64 * 1024> stack; // the thread's own may be what has overflown
-    stack_t alternative{};
-    alternative.ss_sp = stack.data();
-    alternative.ss_size = stack.size();
-    ::sigaltstack(&alternative, nullptr);
-    struct sigaction action{};
-    action.sa_handler = &crashed;
-    action.sa_flags = SA_ONSTACK | static_cast<int>(SA_RESETHAND);
-    for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT})
-        ::sigaction(signal, &action, nullptr);
-    action.sa_handler = &look_for_progress;
-    action.sa_flags = SA_ONSTACK | SA_RESTART;
-    ::sigaction(SIGVTALRM, &action, nullptr);
-    const itimerval every_second{{1, 0}, {1, 0}}; // of processor time
-    ::setitimer(ITIMER_VIRTUAL, &every_second, nullptr);
-}
-
 [[noreturn]] void search(const scenario& s, const mistake* m, const options& o) {
     using seconds = std::chrono::duration<double>;
     running = &s;
     seeded = m;
     replaying = o.schedule.has_value();
-    on_failure(&report);
-    magpie::set_log_function(&hear);
-    catch_signals();
+    begin_child(&report);
 
     const spoiled how = m != nullptr ? m->how : spoiled{};
     void (*const body)() = m != nullptr ? m->body : s.body;
@@ -179,90 +128,6 @@ void catch_signals() {
 
 // --- in the parent ---
 
-/// What a child prints, to no terminal.
-template <class Child>
-std::string ask(const Child& child) {
-    std::fflush(nullptr);
-    std::array<int, 2> ends{};
-    if (::pipe(ends.data()) != 0) {
-        std::perror("magpie-model: no pipe for a scenario");
-        std::exit(2);
-    }
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-        answers = ::fdopen(ends[1], "w");
-        child();
-        leave(0);
-    }
-    ::close(ends[1]);
-    std::string text;
-    std::array<char, 4096> some{};
-    for (ssize_t n; (n = ::read(ends[0], some.data(), some.size())) > 0;)
-        text.append(some.data(), static_cast<std::size_t>(n));
-    ::close(ends[0]);
-    int status = 0;
-    if (pid < 0 || ::waitpid(pid, &status, 0) != pid) {
-        std::perror("magpie-model: no process for a scenario");
-        std::exit(2);
-    }
-    return text;
-}
-
-constexpr std::uint64_t most_executions = 5'000; // of one scenario, for one order
-
-void explore_quietly(const scenario& s, unsigned preemptions) {
-    running = &s;
-    on_failure(&report);
-    magpie::set_log_function(&hear);
-    catch_signals();
-    explore(s.body, spoiled{}, s.limits, preemptions, most_executions);
-}
-
-/// Who notices if the order is weaker? Empty: nobody.
-std::string who_notices(const order_site& site, std::memory_order to,
-                        const std::vector<const scenario*>& scenarios, unsigned bound) {
-    // Few preemptions first: most are noticed soon.
-    for (unsigned preemptions = 1; preemptions <= bound; ++preemptions)
-        for (const scenario* s : scenarios)
-            if (std::string text = ask([&] {
-                    weaken(site, to);
-                    explore_quietly(*s, std::min(preemptions, s->limits.preemptions));
-                });
-                !text.empty())
-                return text;
-    return {};
-}
-
-void weaken_all(const std::vector<const scenario*>& scenarios, std::string_view in, unsigned bound) {
-    std::map<order_site, std::vector<const scenario*>> sites;
-    for (const scenario* s : scenarios) {
-        std::istringstream lines(ask([&] {
-            note_orders();
-            explore_quietly(*s, 1);
-            print_orders(answers);
-        }));
-        for (std::string line; std::getline(lines, line);)
-            if (const auto site = parse_order(line); site && site->file.find(in) != site->file.npos)
-                sites[*site].push_back(s);
-    }
-    unsigned caught = 0;
-    unsigned kept = 0;
-    for (const auto& [site, meet] : sites)
-        for (const std::memory_order to : weaker(site)) {
-            const std::string text = who_notices(site, to, meet, bound);
-            std::printf("%s:%u %s%s %s -> %s: %s%s\n", site.file.c_str(), site.line, site.what.c_str(),
-                        site.on_failure ? " that fails" : "",
-                        name_of(static_cast<std::memory_order>(site.order)), name_of(to),
-                        text.empty() ? "NOT NOTICED" : "caught by ", text.c_str());
-            std::fflush(stdout);
-            ++(text.empty() ? kept : caught);
-        }
-    std::printf(
-        "%u orders weakened: %u caught, %u not noticed (at most %u preemptions, %llu executions "
-        "of a scenario)\n",
-        caught + kept, caught, kept, bound, static_cast<unsigned long long>(most_executions));
-}
-
 bool run_apart(const scenario& s, const mistake* m, const options& o) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
@@ -298,6 +163,7 @@ std::optional<Number> number(std::string_view text) {
 
 std::optional<options> parse(int argc, char** argv) {
     options o;
+    std::optional<unsigned> line;
     o.full = std::getenv("MAGPIE_MODEL_FULL") != nullptr; // NOLINT(concurrency-mt-unsafe)
     for (int i = 1; i < argc; ++i) {
         const std::string_view word = argv[i];
@@ -309,7 +175,11 @@ std::optional<options> parse(int argc, char** argv) {
         else if (word == "--weaken")
             o.weaken = true;
         else if (word == "--in" && !last)
-            o.in = argv[++i];
+            o.which.in = argv[++i];
+        else if (word == "--line" && !last && (line = number<unsigned>(argv[++i])))
+            o.which.line = *line;
+        else if (word == "--steps" && !last && (line = number<unsigned>(argv[++i])))
+            o.which.steps = *line * std::uint64_t{1000};
         else if (word == "--preemptions" && !last && (o.preemptions = number<unsigned>(argv[++i])))
             continue;
         else if (word == "--mistake" && !last && (o.mistake = number<unsigned>(argv[++i])))
@@ -353,7 +223,7 @@ int run_selected(const options& o) {
         return 2;
     }
     if (o.weaken)
-        weaken_all(to_weaken, o.in, o.preemptions.value_or(2));
+        good = weaken_all(to_weaken, o.which, o.names.empty());
     return good ? 0 : 1;
 }
 

@@ -327,6 +327,23 @@ void detail::end_own_step() {
     others_may_go();
 }
 
+void detail::begin_free_step(condition ready, const void* argument, const char* what,
+                             const void* object, source at) {
+    magpie_model::await_turn({what, object, at}, ready, argument);
+}
+
+void detail::end_free_step() { others_may_go(); }
+
+void baton::pass() noexcept {
+    if (execution() != 0)
+        known_ = now();
+}
+
+void baton::take() const noexcept {
+    if (execution() != 0)
+        now().join(known_);
+}
+
 void detail::know_all() { magpie_model::know_all(); }
 
 } // namespace magpie_model

@@ -117,11 +117,16 @@ public:
     void work() {
         lane mine(*this);
         std::size_t index = 0;
-        magpie_model::step("enter", this, [&] { lanes_[index = count_++] = &mine; });
+        magpie_model::step("enter", this, [&] {
+            lanes_[index = count_++] = &mine;
+            entered_.take();
+            entered_.pass();
+        });
         magpie::detail::this_thread().forks = &mine;
         while (!is_over()) {
             const int seen = calls_;
             const std::size_t count = count_; // what entered before the next step is seen behind it
+            entered_.take();
             magpie::strand* s = try_take();
             if (s == nullptr)
                 s = mine.take_newest();
@@ -150,6 +155,7 @@ private:
     };
 
     std::array<lane*, 3> lanes_{};
+    magpie_model::baton entered_; // the lanes were made
     std::size_t count_ = 0;
     std::size_t left_ = 0;
     int calls_ = 0;

@@ -130,12 +130,20 @@ scenario before_start("strand.abort_before_start", [] {
     bool started = false;
     bool aborted = false;
     bool too_late = true;
+    magpie_model::baton told; // the abort happens before the turn, which else need not see the flag
     auto handle = ex.spawn(note_start(started));
     thread("aborter", [&] {
         handle.abort();
-        magpie_model::step("aborted", nullptr, [&] { aborted = true; });
+        magpie_model::step("aborted", nullptr, [&] {
+            aborted = true;
+            told.pass();
+        });
     });
-    ex.before_turn = [&] { too_late = !aborted; };
+    ex.before_turn = [&] {
+        too_late = !aborted;
+        if (aborted)
+            told.take();
+    };
     thread("worker", [&] { ex.work(); });
     run();
     check(handle.is_finished(), "the task has ended");

@@ -28,7 +28,8 @@ using magpie_model::threads;
 using magpie_model::timeouts;
 
 /// One queue, any number of threads that run what is in it, and one timer. To queue, to take, to arm
-/// and to disarm is a single step each: it is not them that is explored.
+/// and to disarm is a single step each: it is not them that is explored. The queue hands on what who queues
+/// a strand knows to who takes it, and nothing else; the timer is as if under a lock.
 class executor : public magpie::executor, private magpie::timer_service {
 public:
     explicit executor(std::uint16_t budget = 128) : magpie::executor(budget) { set_timers(this); }
@@ -66,35 +67,39 @@ protected:
     /// What is queued first, null if nothing is.
     magpie::strand* try_take() {
         magpie::strand* s = nullptr;
-        magpie_model::step("try to take", first_, [&] {
-            s = first_;
-            if (s != nullptr && (first_ = s->queue_next) == nullptr)
-                last_ = &first_;
-        });
+        magpie_model::free_step("try to take", first_, [&] { s = unlink_first(); });
         return s;
     }
     /// Sleeps until something is queued, no task lives, or `condition()`.
     template <class Condition>
     void sleep_until(Condition condition) {
-        magpie_model::own_step_when([&] { return first_ != nullptr || is_over() || condition(); },
-                                    "sleep", this);
+        magpie_model::free_step_when([&] { return first_ != nullptr || is_over() || condition(); },
+                                     "sleep", this);
     }
 
 private:
     void schedule(magpie::strand& s, placement where) noexcept override {
         if (where == placement::yield)
             magpie_model::yield();
-        magpie_model::step("queue", &s, [&] {
+        magpie_model::free_step("queue", &s, [&] {
             s.queue_next = nullptr;
             *last_ = &s;
             last_ = &s.queue_next;
+            check(queued_ - taken_ < handed_over_.size(), "the executor's queue has room");
+            handed_over_[queued_++ % handed_over_.size()].pass();
         });
     }
     magpie::strand* take() {
-        magpie_model::own_step_when([this] { return first_ != nullptr || is_over(); }, "take", first_);
+        magpie_model::free_step_when([this] { return first_ != nullptr || is_over(); }, "take", first_);
+        return unlink_first();
+    }
+    magpie::strand* unlink_first() {
         magpie::strand* const s = first_;
-        if (s != nullptr && (first_ = s->queue_next) == nullptr)
+        if (s == nullptr)
+            return nullptr;
+        if ((first_ = s->queue_next) == nullptr)
             last_ = &first_;
+        handed_over_[taken_++ % handed_over_.size()].take();
         return s;
     }
 
@@ -125,6 +130,9 @@ private:
 
     magpie::strand* first_ = nullptr;
     magpie::strand** last_ = &first_;
+    std::array<magpie_model::baton, 16> handed_over_; // with each that is queued, in the queue's order
+    std::size_t queued_ = 0;
+    std::size_t taken_ = 0;
     magpie::detail::timer_entry* armed_ = nullptr;
     std::uint64_t live_ = 0;
     std::uint64_t spawned_ = 0;
