@@ -98,6 +98,7 @@ cell* fork_lane::take_as_strand(Take take) noexcept {
 }
 
 cell* fork_lane::take_newest() noexcept {
+    open(); // of a turn that goes on elsewhere there may be some that are kept
     return take_as_strand([this] { return pop(); });
 }
 cell* fork_lane::take_oldest() noexcept {

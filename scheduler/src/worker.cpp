@@ -30,6 +30,8 @@ constexpr auto steal_memory = 10ms;              // ... which it knows for so lo
 constexpr std::int64_t worth_waking = 50'000;    // nanoseconds of work that wait
 constexpr auto watch_interval = 1ms;             // how often one looks while others run
 constexpr auto trim_after = 1s;
+constexpr auto kept_at_most =
+    1us; // from one fork to the next, on average, if children are kept from thieves
 constexpr std::uint64_t no_index = std::numeric_limits<std::uint64_t>::max();
 
 /// What a thread is set to while it runs a worker.
@@ -71,6 +73,15 @@ worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool a
 worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), worker_(w) {}
 
 void worker::lane::call_for_help() noexcept { worker_.wake_another(); }
+
+// What is kept from thieves waits for the next fork or join of this worker. So that is done only where
+// these come so fast that a thief would take longer to come.
+std::uint32_t worker::lane::measure() noexcept {
+    constexpr std::uint32_t offers = 64;
+    const auto now = futex::time_point::clock::now();
+    keep_private(now - std::exchange(measured_, now) < offers * kept_at_most);
+    return offers;
+}
 
 // --- the loop ---
 
@@ -298,6 +309,7 @@ void worker::execute(strand& s) noexcept {
     if (lost())
         return;
     running_id_.store(0, std::memory_order_relaxed);
+    forks_.share();
     if (!split_)
         left_behind_ = forks_.bottom_index();
     if (nested_left_ == 0) // it went before the queue long enough

@@ -94,10 +94,13 @@ private:
     class lane final : public fork_lane {
     public:
         lane(worker& w, bool thieves);
-        void call_for_help() noexcept override;
 
     private:
+        void call_for_help() noexcept override;
+        std::uint32_t measure() noexcept override;
+
         worker& worker_;
+        futex::time_point measured_;
     };
 
     strand* next() noexcept;

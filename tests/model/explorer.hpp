@@ -78,7 +78,8 @@ void own_step_when(const Ready& ready, const char* what, const void* object,
 
 /// A step of the scenario's own that orders nothing: what it hands over goes by a `baton`.
 template <class Effect>
-void free_step(const char* what, const void* object, const Effect& effect, source at = source::current());
+void free_step(const char* what, const void* object, const Effect& effect,
+               source at = source::current());
 
 /// Waits until `ready()` holds, and orders nothing either.
 template <class Ready>

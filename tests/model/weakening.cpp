@@ -88,7 +88,8 @@ void begin(const scenario& s, std::FILE* out) {
 // --- who notices ---
 
 constexpr std::uint64_t first_executions = 500; // in the order of the search
-constexpr std::uint64_t first_steps = 100'000;  // at random, of each scenario before there are more of any
+constexpr std::uint64_t first_steps =
+    100'000; // at random, of each scenario before there are more of any
 constexpr unsigned most_preemptions = 4;
 
 /// The scenario that notices if the order is weaker. Empty: none does.
@@ -111,9 +112,8 @@ std::string who_notices(const order_site& site, std::memory_order to,
             explore_at_random(s.body, s.limits, std::max(s.limits.preemptions, most_preemptions), n);
         });
     };
-    std::string text = first([](const scenario& s) {
-        explore(s.body, spoiled{}, s.limits, 1, first_executions);
-    });
+    std::string text = first(
+        [](const scenario& s) { explore(s.body, spoiled{}, s.limits, 1, first_executions); });
     if (text.empty())
         text = at_random(std::min(steps, first_steps));
     if (text.empty() && steps > first_steps)
@@ -130,7 +130,8 @@ std::string line_of(const order_site& site) {
     for (unsigned i = 0; i < site.line; ++i)
         std::getline(file, line);
     const std::size_t begin = line.find_first_not_of(' ');
-    return begin == line.npos ? std::string() : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
+    return begin == line.npos ? std::string()
+                              : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
 }
 
 /// An entry of explained.txt: five lines.
@@ -186,7 +187,8 @@ std::vector<weakened_order> all_orders(const std::vector<const scenario*>& scena
         });
         std::istringstream lines(c.text());
         for (std::string line; std::getline(lines, line);)
-            if (const auto site = parse_order(line); site && site->file.find(which.in) != site->file.npos &&
+            if (const auto site = parse_order(line); site &&
+                                                     site->file.find(which.in) != site->file.npos &&
                                                      (which.line == 0 || which.line == site->line))
                 sites[*site].push_back(s);
     }
@@ -247,8 +249,8 @@ bool weaken_all(const std::vector<const scenario*>& scenarios, const weakening& 
             good = false;
         }
     }
-    std::printf("%zu orders weakened: %u caught, %u not noticed and explained, %u MISSED\n", orders.size(),
-                caught, known, missed);
+    std::printf("%zu orders weakened: %u caught, %u not noticed and explained, %u MISSED\n",
+                orders.size(), caught, known, missed);
     if (known * 10 > orders.size() && all && which.in.empty()) {
         std::puts("more than one in ten goes unnoticed");
         good = false;

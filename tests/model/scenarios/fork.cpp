@@ -16,11 +16,15 @@ using namespace model_test;
 using how = spoiled::how;
 using magpie::fork_join;
 using magpie::detail::fork_child;
-using magpie::detail::fork_deque;
 using magpie::detail::fork_lane;
 using magpie::detail::fork_record;
 
 // --- the deque ---
+
+class fork_deque final : public magpie::detail::fork_deque {
+public:
+    using magpie::detail::fork_deque::fork_deque;
+};
 
 /// Records that are only counted.
 class numbered_records {
@@ -80,11 +84,11 @@ mistake steals_by_store(deque, "a thief takes without comparing",
 mistake steals_in_two(deque, "a thief takes by a load and a store",
                       {"fork_deque::steal", "compare_exchange", how::in_two});
 mistake takes_last_by_store(deque, "the worker takes the last one without comparing",
-                            {"fork_deque::take", "compare_exchange", how::unconditional});
+                            {"fork_deque::take_open", "compare_exchange", how::unconditional});
 mistake does_not_lower(deque, "the worker takes without saying so first",
-                       {"fork_deque::take", "exchange", how::left_out});
+                       {"fork_deque::take_open", "exchange", how::left_out});
 mistake old_top(deque, "the worker does not see what was stolen",
-                {"fork_deque::take", "load", how::outdated});
+                {"fork_deque::take_open", "load", how::outdated});
 
 scenario grown("fork.deque_grows", {.preemptions = 3, .full = 4}, [] {
     numbered_records records;
@@ -105,6 +109,32 @@ scenario grown("fork.deque_grows", {.preemptions = 3, .full = 4}, [] {
     drain(deque, records);
     records.check_run(5);
 });
+
+scenario kept("fork.deque_private", {.preemptions = 3, .full = 4}, [] {
+    numbered_records records;
+    fork_deque deque(true, 4);
+    deque.keep_private(true);
+    push(deque, records[0]);
+    push(deque, records[1]); // kept
+    thread("worker", [&] {
+        if (deque.take_back(records[1]))
+            records.run(&records[1]);
+        push(deque, records[2]);
+        push(deque, records[3]);
+        records.run(deque.pop());
+        records.run(deque.pop());
+        records.run(deque.pop());
+    });
+    threads(2, "thief", [&] { records.run(deque.steal()); });
+    run();
+    drain(deque, records);
+    records.check_run(4);
+});
+
+mistake does_not_lower_open(kept, "the worker takes what is open without saying so first",
+                            {"fork_deque::take_open", "exchange", how::left_out});
+mistake old_top_of_open(kept, "the worker does not see what was stolen of what is open",
+                        {"fork_deque::take_open", "load", how::outdated});
 
 mistake not_published(grown, "what has grown is not published",
                       {"fork_deque::reserve_slowly", "store", how::left_out});

@@ -131,8 +131,7 @@ private:
         // The first is written like the others, so that the loop is plain, and stays out.
         detail::fork_record* const first = next_;
         next_ = first->sibling;
-        if (lane->push(out, n - 1))
-            lane->call_for_help();
+        lane->offer(out, n - 1);
         return first->begin();
     }
 
@@ -293,7 +292,9 @@ inline void check_fork_place() {
 /// @par Complexity
 /// One unit of the turn's budget. No allocation but a range's children, in one block, and a cell of 256
 /// bytes for a child that was taken. Two read-modify-writes for a child that another worker takes, one
-/// for one that is taken back; none on a runtime of one worker.
+/// for one that is taken back and that another could have taken. Where forks come less than a microsecond
+/// apart on average, all but the oldest children are kept from others as long as these have something to
+/// take; so there may pass one such computation, until the next fork or join, before they get more.
 /// @par Example
 /// @code
 /// magpie::task<long> sum(std::span<const int> v) {

@@ -10,6 +10,8 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 // What fork_join is made of. A forked child stands in the parent's frame, as a record. Its parent takes
@@ -33,8 +35,18 @@ public:
         return lane != nullptr && &lane->executor_ == &e ? lane : nullptr;
     }
 
-    /// There was nothing, and now there is.
-    virtual void call_for_help() noexcept = 0;
+    /// Puts in the last `n` that were written.
+    void offer(const writer& w, std::size_t n) noexcept {
+        if (push(w, n)) [[unlikely]]
+            call_for_help();
+        if (--until_measured_ == 0) [[unlikely]]
+            until_measured_ = measure();
+    }
+    /// Lets thieves take all there is. At the end of a turn: what it leaves behind is for everybody.
+    void share() noexcept final {
+        if (open())
+            call_for_help();
+    }
 
     // What a taker calls. Both give a strand that is to be run at once; null if there was nothing, a race
     // was lost, or there is no memory for a strand: then the record stays.
@@ -44,11 +56,19 @@ public:
 protected:
     ~fork_lane() = default;
 
+    /// There was nothing for thieves, and now there is.
+    virtual void call_for_help() noexcept = 0;
+
+    /// Called from time to time: sees how often something is forked, and sets keep_private(). Gives after how many
+    /// offers it is called again.
+    virtual std::uint32_t measure() noexcept { return std::numeric_limits<std::uint32_t>::max(); }
+
 private:
     template <class Take>
     cell* take_as_strand(Take take) noexcept;
 
     const executor& executor_;
+    std::uint32_t until_measured_ = 1;
 };
 
 class fork_record;

@@ -15,6 +15,9 @@ class fork_record;
 
 /// What a worker's tasks have forked and nobody has begun: the worker puts in and takes back at the
 /// bottom, the newest first; thieves take the oldest from the top. It grows, and does not shrink.
+///
+/// Its newest part may be private: what thieves cannot take costs no read-modify-write to take back. Then a
+/// push opens all there is when thieves have nothing left to take.
 class fork_deque {
     /// Where the indices of a ring are.
     class places {
@@ -38,7 +41,7 @@ public:
     /// @throws std::bad_alloc
     explicit fork_deque(bool thieves = true, std::size_t capacity = first_capacity)
         : thieves_(thieves), newest_(std::make_unique<ring>(capacity)), mine_(newest_->view()),
-          ring_(newest_.get()) {}
+          keeps_private_(!thieves), ring_(newest_.get()) {}
     fork_deque(const fork_deque&) = delete;
     fork_deque& operator=(const fork_deque&) = delete;
 
@@ -46,17 +49,14 @@ public:
 
     /// Makes room for `n` more. False if there is no memory for them.
     bool reserve(std::size_t n) noexcept {
-        const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed); // ours
-        if (bottom + n - top_seen_ <= mine_.capacity()) [[likely]]
-            return true;
-        return reserve_slowly(bottom, n);
+        return bottom_ + n - top_seen_ <= mine_.capacity() || reserve_slowly(n);
     }
 
     /// Writes the records that push() will put in, the newest first; those before them stay out.
     class writer {
     public:
         void write(fork_record& r) noexcept {
-            places_.at(--next_).store(&r, std::memory_order_relaxed); // published by bottom_
+            places_.at(--next_).store(&r, std::memory_order_relaxed); // published by open_
         }
 
     private:
@@ -68,26 +68,40 @@ public:
         std::uint64_t next_;
     };
     /// Of `n` records. There is room.
-    writer write(std::size_t n) const noexcept {
-        return writer(mine_, bottom_.load(std::memory_order_relaxed) + n); // ours
-    }
-    /// Puts in the last `n` that were written, after all were. Returns whether there was nothing before.
+    writer write(std::size_t n) const noexcept { return writer(mine_, bottom_ + n); }
+    /// Puts in the last `n` that were written, after all were. Returns whether thieves had nothing before, and
+    /// have now.
     bool push(const writer& w, std::size_t n) noexcept {
-        bottom_.store(w.next_ + n, std::memory_order_release);  // (P)
-        return w.next_ <= top_.load(std::memory_order_relaxed); // a hint for the notification
+        bottom_ = w.next_ + n;
+        if (keeps_private_ && has_open()) [[likely]]
+            return false;
+        return open();
     }
+
+    /// Lets thieves take all there is. Returns as push.
+    bool open() noexcept {
+        if (open_.load(std::memory_order_relaxed) == bottom_) // ours
+            return false;
+        const bool had_some = has_open();
+        open_.store(bottom_, std::memory_order_release); // (P)
+        return !had_some;
+    }
+
+    /// Whether what is put in is kept from thieves while they have something else to take. For who looks into the
+    /// deque so often that they need not wait.
+    void keep_private(bool on) noexcept { keeps_private_ = on || !thieves_; }
 
     /// Takes `r` out if it is the newest. Returns whether it did: then nobody else has it.
     bool take_back(const fork_record& r) noexcept {
-        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1; // ours
+        const std::uint64_t newest = bottom_ - 1;
         // Our own write. If the deque is empty this is an old one, which take() will not give.
         return mine_.at(newest).load(std::memory_order_relaxed) == &r && take(newest);
     }
 
     /// The newest, or null.
     fork_record* pop() noexcept {
-        const std::uint64_t newest = bottom_.load(std::memory_order_relaxed) - 1; // ours
-        fork_record* const r = mine_.at(newest).load(std::memory_order_relaxed);  // our own write
+        const std::uint64_t newest = bottom_ - 1;
+        fork_record* const r = mine_.at(newest).load(std::memory_order_relaxed); // our own write
         return r != nullptr && take(newest) ? r : nullptr;
     }
 
@@ -95,9 +109,9 @@ public:
 
     /// The oldest; null if there is none, or a race for it was lost.
     fork_record* steal() noexcept {
-        // seq_cst, both: see take().
+        // seq_cst, both: see take_open().
         std::uint64_t top = top_.load(std::memory_order_seq_cst);
-        if (top >= bottom_.load(std::memory_order_seq_cst)) // (P)
+        if (top >= open_.load(std::memory_order_seq_cst)) // (P)
             return nullptr;
         // Acquire: the ring's records. It may be an old one: what stood at `top` then still does, and
         // if that was taken meanwhile the exchange below fails.
@@ -109,17 +123,24 @@ public:
                    : nullptr;
     }
 
+    /// How many thieves may take.
     std::size_t size() const noexcept {
         // seq_cst: a worker that lies down has written the idle word and reads this next (R39).
         const std::uint64_t top = top_.load(std::memory_order_seq_cst);
-        const std::uint64_t bottom = bottom_.load(std::memory_order_seq_cst);
-        return bottom > top ? static_cast<std::size_t>(bottom - top) : 0;
+        const std::uint64_t open = open_.load(std::memory_order_seq_cst);
+        return open > top ? static_cast<std::size_t>(open - top) : 0;
     }
 
     bool has_thieves() const noexcept { return thieves_; }
 
     std::uint64_t top_index() const noexcept { return top_.load(std::memory_order_relaxed); }
-    std::uint64_t bottom_index() const noexcept { return bottom_.load(std::memory_order_relaxed); }
+    std::uint64_t bottom_index() const noexcept { return bottom_; } ///< the worker's
+
+protected:
+    ~fork_deque() = default;
+
+    /// There are some that are kept, and thieves have nothing to take.
+    virtual void share() noexcept { open(); }
 
 private:
     class ring {
@@ -139,38 +160,57 @@ private:
 
     // top_ and bottom_ start at 1, so that bottom_ - 1 is an index; index i lives in place i & mask.
     //
-    // I1. What is in the deque has the indices [top_, bottom_). Only the worker writes bottom_, and
-    //     only upwards but in take(), which puts it back if it does not get what it lowered it for.
+    // I1. What is in the deque has the indices [top_, bottom_); below open_ it is open to thieves, and open_
+    //     is not above bottom_. Only the worker writes these two.
     // I2. A place in [top_, bottom_) is not written: the worker writes at bottom_ and above, and makes
     //     room first. A ring that was replaced is not written any more.
     // I3. A record leaves upwards by the CAS of top_, which only grows, in 64 bits: no ABA. It leaves
-    //     downwards only if the worker, having lowered bottom_ to its index, reads a smaller top_.
+    //     downwards if it is not open, or if the worker, having lowered open_ to its index, reads a
+    //     smaller top_. open_ is put back if the worker does not get what it lowered it for.
     //
-    // (P) push -> thief: bottom_ (release) carries the place, and the record as its parent left it.
+    // (P) open -> thief: open_ (release) carries the place, and the record as its parent left it.
+
+    /// Whether thieves have something to take: a hint.
+    bool has_open() const noexcept {
+        return top_.load(std::memory_order_relaxed) < open_.load(std::memory_order_relaxed);
+    }
+
     bool take(std::uint64_t newest) noexcept {
+        if (newest < open_.load(std::memory_order_relaxed)) // ours
+            return take_open(newest);
+        bottom_ = newest; // it is above top_, for that is not above open_
+        if (!has_open()) [[unlikely]]
+            share();
+        return true;
+    }
+    bool take_open(std::uint64_t newest) noexcept {
         if (!thieves_) {
             if (newest < top_.load(std::memory_order_relaxed)) // nobody else writes it
                 return false;
-            bottom_.store(newest, std::memory_order_relaxed);
+            open_.store(newest, std::memory_order_relaxed);
+            bottom_ = newest;
             return true;
         }
-        // The worker lowers bottom_ and then reads top_; a thief that goes for the same record has read
-        // bottom_ after top_, and then exchanges top_. All are seq_cst: of a worker that reads the old
-        // top_ and a thief that reads the old bottom_ one is wrong about the last record alone, and
+        // The worker lowers open_ and then reads top_; a thief that goes for the same record has read
+        // open_ after top_, and then exchanges top_. All are seq_cst: of a worker that reads the old
+        // top_ and a thief that reads the old open_ one is wrong about the last record alone, and
         // for that both exchange top_.
-        bottom_.exchange(newest, std::memory_order_seq_cst);
+        open_.exchange(newest, std::memory_order_seq_cst);
         std::uint64_t top = top_.load(std::memory_order_seq_cst);
-        if (top < newest) [[likely]]
+        if (top < newest) [[likely]] {
+            bottom_ = newest;
             return true;
+        }
         const bool won = top == newest &&
                          top_.compare_exchange_strong(top, newest + 1, std::memory_order_seq_cst,
                                                       std::memory_order_relaxed);
-        // Release: (P) goes on for what is below; there is nothing, but a thief reads bottom_.
-        bottom_.store(newest + 1, std::memory_order_release);
+        // Release: (P) goes on for what is below; there is nothing, but a thief reads open_.
+        open_.store(newest + 1, std::memory_order_release);
         return won;
     }
 
-    bool reserve_slowly(std::uint64_t bottom, std::size_t n) noexcept {
+    bool reserve_slowly(std::size_t n) noexcept {
+        const std::uint64_t bottom = bottom_;
         // Acquire: a thief that has moved it has read its place before.
         top_seen_ = top_.load(std::memory_order_acquire);
         std::size_t capacity = mine_.capacity();
@@ -197,7 +237,9 @@ private:
     std::unique_ptr<ring> newest_;
     places mine_;                // the worker's own view of ring_
     std::uint64_t top_seen_ = 1; // the worker's: a top_ that was, so there is at least this much room
-    atomic<std::uint64_t> bottom_{1}; // written by the worker
+    std::uint64_t bottom_ = 1;   // the worker's
+    bool keeps_private_;
+    atomic<std::uint64_t> open_{1}; // written by the worker
     atomic<ring*> ring_;
     alignas(64) atomic<std::uint64_t> top_{1}; // written by everybody
 };
