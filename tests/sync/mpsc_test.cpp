@@ -65,6 +65,31 @@ std::vector<int> numbers(int n) {
 } // namespace
 
 TEST_SUITE("sync.mpsc") {
+    TEST_CASE("senders can be assigned: the one that was there is dropped") {
+        const auto assigns = [](auto first, auto second) {
+            auto copy = first.tx;
+            copy = second.tx;
+            second.tx = std::move(first.tx); // the second channel's other sender is `copy`
+            CHECK(bool(copy.try_send(2)));
+            CHECK(bool(second.tx.try_send(1)));
+            CHECK(*first.rx.try_recv() == 1);
+            CHECK(*second.rx.try_recv() == 2);
+            copy = second.tx;
+            CHECK(second.rx.try_recv().is_closed());
+        };
+        assigns(mpsc::channel<int>(1), mpsc::channel<int>(1));
+        auto priority = mpsc::priority_channel<int>(1, 2);
+        auto to = priority.tx;
+        to = priority.tx;
+        to = std::move(priority.tx);
+        CHECK(bool(to.try_send(0, 1)));
+        auto [many, rx] = mpsc::unbounded_channel<int>();
+        auto other = many;
+        other = many;
+        other = std::move(many);
+        CHECK(bool(other.send(1)));
+    }
+
     TEST_CASE("SYNC-MPSC-01 values arrive in order, and up to the capacity without a wait") {
         auto [tx, rx] = mpsc::channel<int>(16);
         test::manual_executor ex;

@@ -23,8 +23,15 @@ public:
             channel_->add_sender();
     }
     queue_sender(queue_sender&& other) noexcept : channel_(std::exchange(other.channel_, nullptr)) {}
-    queue_sender& operator=(queue_sender other) noexcept {
-        std::swap(channel_, other.channel_);
+    // Not by value: who derives from this one could not destroy the parameter.
+    queue_sender& operator=(const queue_sender& other) noexcept {
+        queue_sender copy(other);
+        std::swap(channel_, copy.channel_);
+        return *this;
+    }
+    queue_sender& operator=(queue_sender&& other) noexcept {
+        queue_sender moved(std::move(other));
+        std::swap(channel_, moved.channel_);
         return *this;
     }
 
