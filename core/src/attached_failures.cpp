@@ -5,6 +5,7 @@
 #include <magpie/core/detail/composite.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 
+#include <cstddef>
 #include <iterator>
 #include <new>
 #include <string>
@@ -28,8 +29,9 @@ struct attachment_table {
 };
 
 // Never destroyed, as the handles that refer to tasks may stand in static objects.
-attachment_table& table() {
-    static attachment_table* const all = new attachment_table;
+attachment_table& table() noexcept {
+    alignas(attachment_table) static std::byte place[sizeof(attachment_table)];
+    static attachment_table* const all = ::new (static_cast<void*>(place)) attachment_table;
     return *all;
 }
 

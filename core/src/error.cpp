@@ -8,9 +8,12 @@
 #include <magpie/core/detail/atomic.hpp>
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -63,10 +66,11 @@ void executor::run_blocking(detail::blocking_job&) {
     detail::throw_usage_error("this executor has no threads for blocking work: use a runtime");
 }
 
-task_cancelled::task_cancelled() : text_("the task was cancelled") {}
-task_cancelled::task_cancelled(std::uint64_t id)
-    : text_("task " + std::to_string(id) + " was cancelled") {}
-const char* task_cancelled::what() const noexcept { return text_.c_str(); }
+task_cancelled::task_cancelled() noexcept : text_("the task was cancelled") {}
+task_cancelled::task_cancelled(std::uint64_t id) noexcept {
+    std::snprintf(text_, sizeof text_, "task %" PRIu64 " was cancelled", id);
+}
+const char* task_cancelled::what() const noexcept { return text_; }
 
 std::exception_ptr task_cancelled_ptr() noexcept {
     static const std::exception_ptr one = std::make_exception_ptr(task_cancelled());
@@ -94,8 +98,9 @@ struct sink_table {
 };
 
 // Never destroyed: a handle in a static object may still report while the program ends.
-sink_table& sinks() {
-    static sink_table* const table = new sink_table;
+sink_table& sinks() noexcept {
+    alignas(sink_table) static std::byte place[sizeof(sink_table)];
+    static sink_table* const table = ::new (static_cast<void*>(place)) sink_table;
     return *table;
 }
 

@@ -26,6 +26,7 @@ std::size_t reserved_frame_bytes() noexcept { return 0; }
 
 #else
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 // Three tiers. A thread keeps two magazines a size class: short lists of free blocks that only it
@@ -272,6 +273,8 @@ struct magazines {
 
 enum class cache_state : unsigned char { fresh, alive, dead };
 
+constexpr pthread_key_t no_key = ~pthread_key_t{0};
+
 struct cache {
     magazines of[class_count];
     cache_state state = cache_state::fresh;
@@ -291,20 +294,27 @@ void give_all_back() noexcept {
 }
 
 /// Gives the lists back when the thread ends; what is freed later goes to the depot block by block.
-struct cache_end {
-    ~cache_end() {
-        trim_frames();
-        for (magazines& m : mine.of)
-            m.room = 0;
-        mine.state = cache_state::dead;
-    }
-};
+void end_cache(void*) noexcept {
+    trim_frames();
+    for (magazines& m : mine.of)
+        m.room = 0;
+    mine.state = cache_state::dead;
+}
 
-/// Whether this thread has lists. They begin with its first use and end with the thread.
+/// Whether this thread has lists. They begin with its first use and end with the thread (with the process on
+/// the thread of `main`).
 bool has_cache() noexcept {
     if (mine.state == cache_state::fresh) {
-        static thread_local cache_end at_end;
-        static_cast<void>(at_end);
+        // Not a thread-local object with a destructor: without memory to note that, the C library crashes.
+        // Of a key it says that there is none.
+        static const pthread_key_t at_end = [] {
+            pthread_key_t made{};
+            if (::pthread_key_create(&made, &end_cache) != 0)
+                made = no_key;
+            return made;
+        }();
+        if (at_end == no_key || ::pthread_setspecific(at_end, &mine) != 0)
+            return false;
         for (std::size_t cls = 0; cls < class_count; ++cls)
             mine.of[cls].room = magazine_size(cls);
         mine.state = cache_state::alive;

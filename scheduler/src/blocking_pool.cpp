@@ -2,6 +2,7 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/thread_state.hpp>
+#include <magpie/core/timer.hpp>
 
 #include <algorithm>
 #include <pthread.h>
@@ -65,6 +66,9 @@ void blocking_pool::launch(blocking_job& job, const std::shared_ptr<void>& keep)
 }
 
 void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>& keep, bool worker) {
+    // A thread that becomes idle cannot fail: there is room for all.
+    if (idle_.capacity() <= threads_.size())
+        idle_.reserve(2 * threads_.size() + 1);
     const place self = threads_.emplace(threads_.end());
     self->job = &job;
     self->worker = worker;
@@ -82,6 +86,8 @@ void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>&
             begin.pool->loop(begin.self);
         };
         if (options_.stack_size != 0) {
+            static mutex defaults; // the process has one set of them
+            const lock_guard guard(defaults);
             pthread_attr_t before;
             pthread_attr_t mine;
             ::pthread_getattr_default_np(&before);
@@ -167,7 +173,7 @@ blocking_job* blocking_pool::next_job(place self) noexcept {
         mine.word.store(0, std::memory_order_relaxed); // under the lock, before anybody knows us
         idle_.push_back(&*self);
     }
-    const auto deadline = futex::time_point::clock::now() + options_.keep_alive;
+    const auto deadline = add_saturated(futex::time_point::clock::now(), options_.keep_alive);
     bool in_time = true;
     // Acquire: pairs with submit() and close(); the job is there.
     while (mine.word.load(std::memory_order_acquire) == 0 && in_time)

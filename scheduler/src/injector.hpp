@@ -19,7 +19,8 @@ namespace magpie::detail {
 ///
 /// It keeps their addresses, in pieces of a kibibyte: who takes a share looks at none of the strands
 /// while it has the lock. Linked to each other they would have to be fetched one after the other from
-/// where they were made, with all who push waiting. (Without memory for a piece the program ends.)
+/// where they were made, with all who push waiting. (Those for whom there is no memory are linked to each
+/// other all the same, behind the pieces: to queue what is ready cannot fail.)
 class injector {
 public:
     injector() noexcept = default;
@@ -35,12 +36,15 @@ public:
     /// Appends a chain linked by queue_next.
     void push(strand& first, strand& last, std::size_t n) noexcept {
         const lock_guard guard(lock_);
-        for (strand* s = &first;; s = s->queue_next) {
-            if (last_ == nullptr || last_->end == piece::capacity)
-                add_piece();
-            last_->strands[last_->end++] = s;
+        for (strand* s = &first;;) {
+            strand* const next = s->queue_next;
+            if (first_linked_ == nullptr && has_room())
+                last_->strands[last_->end++] = s;
+            else
+                link(*s); // until those are taken, for they are older
             if (s == &last)
                 break;
+            s = next;
         }
         // seq_cst: the pusher reads the idle word next; who goes to sleep writes that and then
         // reads this. If both read old values, work is stranded.
@@ -69,6 +73,11 @@ public:
                     last_ = nullptr;
                 p.next = std::exchange(spare_ == nullptr ? spare_ : emptied, &p);
             }
+            while (first_ == nullptr && first_linked_ != nullptr &&
+                   taken < std::min(most, out.size())) {
+                out[taken++] = first_linked_;
+                first_linked_ = first_linked_->queue_next;
+            }
             size_.fetch_sub(taken, std::memory_order_relaxed); // under the lock; readers want a hint
         }
         free_pieces(emptied);
@@ -93,11 +102,27 @@ private:
     };
     static_assert(sizeof(piece) <= 1024, "the frame allocator recycles blocks up to a kibibyte");
 
-    void add_piece() noexcept {
-        piece* p = std::exchange(spare_, nullptr);
-        p = ::new (p != nullptr ? static_cast<void*>(p) : allocate_frame(sizeof(piece))) piece;
+    /// Whether the last piece has room; adds one if it has not, and there is memory.
+    bool has_room() noexcept {
+        if (last_ != nullptr && last_->end < piece::capacity)
+            return true;
+        void* memory = std::exchange(spare_, nullptr);
+        if (memory == nullptr) {
+            try {
+                memory = allocate_frame(sizeof(piece));
+            } catch (const std::bad_alloc&) {
+                return false;
+            }
+        }
+        piece* const p = ::new (memory) piece;
         (last_ != nullptr ? last_->next : first_) = p;
         last_ = p;
+        return true;
+    }
+    void link(strand& s) noexcept {
+        s.queue_next = nullptr;
+        (first_linked_ != nullptr ? last_linked_->queue_next : first_linked_) = &s;
+        last_linked_ = &s;
     }
     static void free_pieces(piece* p) noexcept {
         while (p != nullptr)
@@ -105,9 +130,11 @@ private:
     }
 
     alignas(64) mutex lock_;
-    piece* first_ = nullptr; // guarded by lock_, as the next two
+    piece* first_ = nullptr; // guarded by lock_, as the next four
     piece* last_ = nullptr;
-    piece* spare_ = nullptr;      // at most one
+    piece* spare_ = nullptr;         // at most one
+    strand* first_linked_ = nullptr; // for whom there was no memory
+    strand* last_linked_ = nullptr;
     atomic<std::size_t> size_{0}; // written under lock_
 };
 

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 namespace magpie::detail {
 
@@ -28,11 +27,7 @@ public:
         const lock_guard guard(p.lock);
         if (p.closed && !c.is_being_dropped())
             return false;
-        c.registry_previous = nullptr;
-        c.registry_next = p.first;
-        if (p.first != nullptr)
-            p.first->registry_previous = &c;
-        p.first = &c;
+        push(p.first, c);
         c.set_enrolled(true);
         return true;
     }
@@ -40,26 +35,26 @@ public:
     void remove(cell& c) noexcept {
         part& p = part_of(c);
         const lock_guard guard(p.lock);
-        (c.registry_previous != nullptr ? c.registry_previous->registry_next
-                                        : p.first) = c.registry_next;
-        if (c.registry_next != nullptr)
-            c.registry_next->registry_previous = c.registry_previous;
+        p.unlink(c);
     }
 
-    /// Lets nobody in any more, and aborts all that are in.
-    void close_and_abort() {
+    /// Lets nobody in any more, and aborts all that are in. Needs no memory.
+    void close_and_abort() noexcept {
         for (std::size_t i = 0; i < count_; ++i) {
-            std::vector<cell*> all;
-            {
-                const lock_guard guard(parts_[i].lock);
-                parts_[i].closed = true;
-                for (cell* c = parts_[i].first; c != nullptr; c = c->registry_next) {
+            part& p = parts_[i];
+            for (;;) {
+                cell* c;
+                {
+                    const lock_guard guard(p.lock);
+                    p.closed = true;
+                    c = p.first;
+                    if (c == nullptr)
+                        break;
                     c->retain(); // it leaves under this lock, so it is alive
-                    all.push_back(c);
+                    p.unlink(*c);
+                    push(p.aborted, *c);
                 }
-            }
-            for (cell* c : all) { // not under the lock: a wake takes others (R27)
-                c->abort();
+                c->abort(); // not under the lock: a wake takes others (R27)
                 c->release();
             }
         }
@@ -70,8 +65,9 @@ public:
     void for_each(F&& f) const {
         for (std::size_t i = 0; i < count_; ++i) {
             const lock_guard guard(parts_[i].lock);
-            for (const cell* c = parts_[i].first; c != nullptr; c = c->registry_next)
-                f(*c);
+            for (const cell* list : {parts_[i].first, parts_[i].aborted})
+                for (const cell* c = list; c != nullptr; c = c->registry_next)
+                    f(*c);
         }
     }
 
@@ -79,8 +75,26 @@ private:
     struct alignas(64) part {
         mutable spin_lock lock;
         cell* first = nullptr;
+        cell* aborted = nullptr; // those that close_and_abort() has come to
         bool closed = false;
+
+        void unlink(cell& c) noexcept {
+            if (c.registry_previous != nullptr)
+                c.registry_previous->registry_next = c.registry_next;
+            else
+                (first == &c ? first : aborted) = c.registry_next;
+            if (c.registry_next != nullptr)
+                c.registry_next->registry_previous = c.registry_previous;
+        }
     };
+
+    static void push(cell*& list, cell& c) noexcept {
+        c.registry_previous = nullptr;
+        c.registry_next = list;
+        if (list != nullptr)
+            list->registry_previous = &c;
+        list = &c;
+    }
 
     part& part_of(const cell& c) const noexcept { return parts_[c.id & (count_ - 1)]; }
 
