@@ -22,7 +22,8 @@ namespace example {
 
 /// Serves one connection.
 using session = std::function<magpie::task<>(magpie::io::tcp_stream)>;
-/// Makes what serves connections. It is called once, in a task of the runtime.
+/// Makes what serves connections. It is called in a task of the runtime; under `thread_per_core` on each
+/// shard, one after another.
 using service = std::function<session()>;
 
 /// A layout, as the services' `--layout` names it.
@@ -34,6 +35,8 @@ struct named_layout {
 
 inline constexpr std::array layouts{
     named_layout{"multi_thread", magpie::layout::multi_thread, "workers that steal, one reactor"},
+    named_layout{"thread_per_core", magpie::layout::thread_per_core,
+                 "a shard a core, nothing is stolen"},
     named_layout{"current_thread", magpie::layout::current_thread, "one worker"},
 };
 
@@ -60,18 +63,37 @@ inline magpie::task<> accept_from(magpie::io::tcp_listener listener, session ser
     }
 }
 
-/// Begins to accept at `at`, in tasks of their own. Gives where that is: port 0 is any that is free.
-inline magpie::io::endpoint start_service(const magpie::io::endpoint& at, const service& make,
-                                          const std::string& name) {
-    auto listener = magpie::io::tcp_listener::bind(at, magpie::io::listen_options().backlog(4096));
+/// Listens on the calling shard. Gives where that is.
+inline magpie::task<magpie::io::endpoint> listen(magpie::io::endpoint at,
+                                                 magpie::io::listen_options options, service& make,
+                                                 std::string name) {
+    auto listener = magpie::io::tcp_listener::bind(at, options);
     const magpie::io::endpoint bound = listener.local_endpoint();
-    magpie::spawn(accept_from(std::move(listener), make(), name)).detach();
-    return bound;
+    magpie::spawn(accept_from(std::move(listener), make(), std::move(name))).detach();
+    co_return bound;
+}
+
+/// Begins to accept at `at`, in tasks of their own; under `thread_per_core` on each shard, among which the
+/// system spreads the connections. Gives where that is: port 0 is any that is free.
+inline magpie::task<magpie::io::endpoint> start_service(magpie::io::endpoint at, service make,
+                                                        std::string name) {
+    const auto here = magpie::runtime_handle::current();
+    auto options = magpie::io::listen_options().backlog(4096);
+    if (here.layout() != magpie::layout::thread_per_core)
+        co_return co_await listen(at, options, make, name);
+    options.reuse_port(true);
+    for (std::size_t shard = 0; shard < here.worker_threads(); ++shard) {
+        // From a thread that is no shard, spawning goes to each in turn.
+        auto spawn_elsewhere = [&] { return here.spawn(listen(at, options, make, name)); };
+        auto listening = co_await magpie::spawn_blocking(std::move(spawn_elsewhere));
+        at = co_await listening;
+    }
+    co_return at;
 }
 
 inline magpie::task<> serve_until_interrupted(magpie::io::endpoint at, service make, std::string name) {
     auto stop = magpie::io::ctrl_c(); // listens from here on
-    const auto bound = start_service(at, make, name);
+    const auto bound = co_await start_service(at, std::move(make), std::move(name));
     std::cout << "listening on " << bound.to_string() << std::endl;
     co_await std::move(stop);
 } // the runtime goes, and drops the tasks that are left: each connection is closed

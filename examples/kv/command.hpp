@@ -23,6 +23,8 @@ inline constexpr std::size_t longest_answer = 64 * 1'048'576;
 /// All of it that does not concern a key, errors included, is answered by the constructor.
 class command {
 public:
+    enum class verb : unsigned char { none, get, set, del, incr, mget };
+
     /// @param arguments  the name and what follows, not empty; they must outlive the command
     /// @param out        the answers so far; this one's is added
     command(std::span<const std::string_view> arguments, std::string& out)
@@ -57,14 +59,46 @@ public:
     /// The next of its keys.
     std::string_view key() const noexcept { return arguments_[next_]; }
 
+    /// What is to be done with each of its keys, and the value for it.
+    verb what() const noexcept { return verb_; }
+    std::string_view value() const noexcept {
+        return verb_ == verb::set ? arguments_[2] : std::string_view();
+    }
+
     /// Does what is asked with the next key, in the table that has it.
     void apply(table& where, const hashed_key& key, std::string& out) {
-        switch (verb_) {
-        case verb::none: return;
+        if (verb_ == verb::del)
+            deleted_ += where.erase(key) ? 1 : 0;
+        else
+            answer(verb_, where, key, value(), out);
+        ++next_;
+        if (verb_ == verb::del && done())
+            add_integer(out, deleted_);
+        if (out.size() - begin_ > longest_answer) {
+            out.resize(begin_);
+            add_too_long(out);
+            next_ = end_;
+        }
+    }
+
+    /// Leaves the next key to somebody else.
+    void skip() noexcept { ++next_; }
+
+    static void add_too_long(std::string& out) { add_error(out, "ERR the answer is too long"); }
+
+    /// What a verb other than DEL answers for one key.
+    static void answer(verb what, table& where, const hashed_key& key, std::string_view value,
+                       std::string& out) {
+        switch (what) {
         case verb::get:
-        case verb::mget: add_value(where.find(key), out); break;
+        case verb::mget:
+            if (const std::string* const found = where.find(key))
+                add_bulk(out, *found);
+            else
+                add_null(out);
+            break;
         case verb::set:
-            where.set(key, arguments_[2]);
+            where.set(key, value);
             add_status(out, "OK");
             break;
         case verb::incr:
@@ -73,21 +107,12 @@ public:
             else
                 add_error(out, "ERR value is not an integer or out of range");
             break;
-        case verb::del: deleted_ += where.erase(key) ? 1 : 0; break;
-        }
-        ++next_;
-        if (verb_ == verb::del && done())
-            add_integer(out, deleted_);
-        if (out.size() - begin_ > longest_answer) {
-            out.resize(begin_);
-            add_error(out, "ERR the answer is too long");
-            next_ = end_;
+        case verb::del:
+        case verb::none: break;
         }
     }
 
 private:
-    enum class verb : unsigned char { none, get, set, del, incr, mget };
-
     static bool is(std::string_view name, std::string_view lower) noexcept {
         return name.size() == lower.size() &&
                std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) {
@@ -108,10 +133,6 @@ private:
         verb_ = what;
         next_ = 1;
         end_ = 1 + keys;
-    }
-
-    static void add_value(const std::string* value, std::string& out) {
-        value == nullptr ? add_null(out) : add_bulk(out, *value);
     }
 
     std::span<const std::string_view> arguments_;

@@ -5,17 +5,8 @@
 // Try it with: redis-cli SET greeting hello, or under load with: redis-benchmark -t set,get -P 16
 // Keys and values may have any bytes, and live in memory only. Ctrl-C ends it.
 
-#include "../service.hpp"
-#include "session.hpp"
-#include "shared_store.hpp"
-
-#include <memory>
-#include <utility>
+#include "service.hpp"
 
 int main(int argc, char** argv) {
-    return example::run_service("kv", "127.0.0.1:6379", argc, argv, []() -> example::session {
-        return [store = std::make_shared<kv::shared_store>()](magpie::io::tcp_stream client) {
-            return kv::serve(std::move(client), *store);
-        };
-    });
+    return example::run_service("kv", "127.0.0.1:6379", argc, argv, kv::service());
 }

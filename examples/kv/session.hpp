@@ -1,8 +1,6 @@
 #pragma once
 
-#include "command.hpp"
 #include "resp.hpp"
-#include "shared_store.hpp"
 
 #include <magpie/magpie.hpp>
 
@@ -57,8 +55,13 @@ private:
 /// Answers a connection until it ends. Requests that came together are answered together, in one write.
 ///
 /// A client that asks without reading its answers is not read from any more: it waits, and costs no memory.
-inline magpie::task<> serve(magpie::io::tcp_stream client, shared_store& store) {
+///
+/// @param requests  `add` answers one, or says that `finish` has to be awaited for it; what it has put off
+///                  (`is_pending`) is finished before the answers are written
+template <class Requests>
+magpie::task<> serve(magpie::io::tcp_stream client, Requests requests) {
     constexpr std::size_t enough = 256 * 1024; // answers are not gathered beyond that
+    using outcome = request_parser::outcome;
     client.set_nodelay(true);
     input_buffer input;
     request_parser parser;
@@ -68,33 +71,29 @@ inline magpie::task<> serve(magpie::io::tcp_stream client, shared_store& store) 
         if (!n || *n == 0)
             co_return; // the client has gone
         input.added(*n);
-        auto found = request_parser::outcome::incomplete;
-        while ((found = parser.next(input.unread())) == request_parser::outcome::request) {
-            if (!parser.arguments().empty()) {
-                command c(parser.arguments(), out);
-                while (shared_store::stripe* const taken = store.advance(c, out)) {
-                    auto held = co_await taken->lock();
-                    shared_store::apply(held, c, out);
-                }
+        outcome found = outcome::incomplete;
+        do {
+            while (out.size() < enough && (found = parser.next(input.unread())) == outcome::request) {
+                const bool answered = parser.arguments().empty() ||
+                                      requests.add(parser.arguments(), out);
+                input.drop(parser.size());
+                if (!answered)
+                    co_await requests.finish(out);
             }
-            input.drop(parser.size());
-            if (out.size() >= enough) {
+            if (requests.is_pending())
+                co_await requests.finish(out);
+            if (found == outcome::malformed)
+                add_error(out, "ERR Protocol error: " + std::string(parser.error()));
+            if (!out.empty()) {
                 const auto sent = co_await magpie::as_result(
                     client.write_all(std::as_bytes(std::span(out))));
-                if (!sent)
+                if (!sent || found == outcome::malformed)
                     co_return;
-                out = std::string();
+                if (out.capacity() > 2 * enough)
+                    out = std::string();
+                out.clear();
             }
-        }
-        if (found == request_parser::outcome::malformed)
-            add_error(out, "ERR Protocol error: " + std::string(parser.error()));
-        if (!out.empty()) {
-            const auto sent = co_await magpie::as_result(
-                client.write_all(std::as_bytes(std::span(out))));
-            if (!sent || found == request_parser::outcome::malformed)
-                co_return;
-            out.clear();
-        }
+        } while (found == outcome::request); // it was left off with enough to write
     }
 }
 

@@ -7,7 +7,12 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 namespace kv {
 
@@ -19,22 +24,9 @@ class shared_store {
 public:
     using stripe = magpie::sync::guarded<table>;
 
-    /// Goes on with a command until it is done: nullptr; or the stripe that is locked by another task.
-    stripe* advance(command& c, std::string& out) {
-        while (!c.done()) {
-            const hashed_key key(c.key());
-            stripe& s = stripe_of(key);
-            auto held = s.try_lock();
-            if (!held)
-                return &s;
-            c.apply(**held, key, out);
-        }
-        return nullptr;
-    }
-
-    /// The same, after a wait for the stripe that was in its way.
-    static void apply(stripe::guard& held, command& c, std::string& out) {
-        c.apply(*held, hashed_key(c.key()), out);
+    // The upper bits of the hash: the table has the lower ones.
+    stripe& stripe_of(const hashed_key& key) noexcept {
+        return stripes_[key.hash >> (8 * sizeof key.hash - bits)].entries;
     }
 
 private:
@@ -44,12 +36,40 @@ private:
 
     static constexpr unsigned bits = 8;
 
-    // The upper bits of the hash: the table has the lower ones.
-    stripe& stripe_of(const hashed_key& key) noexcept {
-        return stripes_[key.hash >> (8 * sizeof key.hash - bits)].entries;
+    std::array<padded, 1 << bits> stripes_;
+};
+
+/// The requests of one connection, answered out of a shared store. @see serve
+class shared_requests {
+public:
+    explicit shared_requests(std::shared_ptr<shared_store> store) noexcept : store_(std::move(store)) {}
+
+    /// Answers a request; false if another task is in the way: then `finish` is to be awaited.
+    bool add(std::span<const std::string_view> arguments, std::string& out) {
+        command& c = command_.emplace(arguments, out);
+        while (!c.done()) {
+            const hashed_key key(c.key());
+            const auto held = store_->stripe_of(key).try_lock();
+            if (!held)
+                return false;
+            c.apply(**held, key, out);
+        }
+        return true;
     }
 
-    std::array<padded, 1 << bits> stripes_;
+    bool is_pending() const noexcept { return false; }
+
+    magpie::task<> finish(std::string& out) {
+        for (command& c = *command_; !c.done();) {
+            const hashed_key key(c.key());
+            auto held = co_await store_->stripe_of(key).lock();
+            c.apply(*held, key, out);
+        }
+    }
+
+private:
+    std::shared_ptr<shared_store> store_;
+    std::optional<command> command_;
 };
 
 } // namespace kv

@@ -15,7 +15,8 @@ namespace kv {
 class hashed_key {
 public:
     explicit hashed_key(std::string_view key) noexcept
-        : text(key), hash(std::hash<std::string_view>()(key)) {}
+        : hashed_key(key, std::hash<std::string_view>()(key)) {}
+    hashed_key(std::string_view key, std::size_t h) noexcept : text(key), hash(h) {}
 
     std::string_view text;
     std::size_t hash;

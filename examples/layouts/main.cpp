@@ -8,17 +8,15 @@
 
 #include "../echo.hpp"
 #include "../http_hello.hpp"
-#include "../kv/session.hpp"
+#include "../kv/service.hpp"
 #include "cpu.hpp"
 #include "layouts.hpp"
 
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace {
 
@@ -82,14 +80,7 @@ traffic::answer find_kv(std::string_view received) {
     return received.size() < whole ? traffic::answer{} : traffic::answer{verdict::whole, whole};
 }
 
-layouts::compared kv_store() {
-    const auto make = []() -> example::session {
-        return [store = std::make_shared<kv::shared_store>()](magpie::io::tcp_stream client) {
-            return kv::serve(std::move(client), *store);
-        };
-    };
-    return {"kv", make, {.request = ask_kv, .find = find_kv}};
-}
+layouts::compared kv_store() { return {"kv", kv::service(), {.request = ask_kv, .find = find_kv}}; }
 
 } // namespace
 

@@ -62,8 +62,8 @@ nlohmann::ordered_json usage_of(const magpie::runtime& rt) {
 }
 
 magpie::task<> serve_until(const compared& service, magpie::sync::event& stop) {
-    const auto at = example::start_service(magpie::io::endpoint::loopback_v4(0), service.make,
-                                           service.name);
+    const auto at = co_await example::start_service(magpie::io::endpoint::loopback_v4(0), service.make,
+                                                    service.name);
     std::cout << nlohmann::json{{"port", at.port()}} << std::endl;
     co_await stop.wait();
 }

@@ -94,7 +94,7 @@ std::string table(const report& r) {
         fmt::format_to(
             out, "  {:<20}{:>12}{:>18}{:>10}{:>10}{:>10}{:>10}{:>11}{:>8}{:>10}{:>11}{:>11}{:>8}\n",
             "layout", "requests/s", "spread", "p50 us", "p99 us", "p99.9 us", "max us", "CPU s/mio",
-            "calls", "switches", "steals/1000", "imbalance", "errors");
+            "calls", "switches", "steals/k", "imbalance", "errors");
         for (const row& one : w) {
             const spread rate = one.requests_per_s();
             const auto calls = calls_of(one);
@@ -134,16 +134,22 @@ std::string verdict(const workload& w) {
         return what + "nothing can be said, since nothing was answered.";
     const double percent = 100 * (open ? b.median / a.median - 1 : a.median / b.median - 1);
     const bool apart = open ? a.high < b.low : a.low > b.high;
-    std::string text = what + best.layout + " won with ";
-    text += open ? fmt::format("a p99 of {:.0f} us; that of {} is {:.0f} % longer", a.median,
-                               next.layout, percent)
-                 : fmt::format("{:.0f} requests/s, {:.0f} % more than {}", a.median, percent,
-                               next.layout);
+    const std::string lead = open ? fmt::format("a p99 of {:.0f} us; that of {} is {:.0f} % longer",
+                                                a.median, next.layout, percent)
+                                  : fmt::format("{:.0f} requests/s, {:.0f} % more than {}", a.median,
+                                                percent, next.layout);
+    const std::string ranges = fmt::format("{:.0f} to {:.0f} against {:.0f} to {:.0f}", a.low, a.high,
+                                           b.low, b.high);
+    std::string text = what;
     if (best.runs.size() < 2)
-        text += "; one repetition does not tell whether that is more than the noise";
+        text += fmt::format("{} is ahead with {}; one repetition does not tell the noise", best.layout,
+                            lead);
+    else if (apart)
+        text += fmt::format("{} won with {}, which is more than the noise ({})", best.layout, lead,
+                            ranges);
     else
-        text += fmt::format("; that is {} the noise ({:.0f} to {:.0f} against {:.0f} to {:.0f})",
-                            apart ? "more than" : "within", a.low, a.high, b.low, b.high);
+        text += fmt::format("no layout won; {} is ahead with {}, which is within the noise ({})",
+                            best.layout, lead, ranges);
     if (best.errors() + next.errors() > 0)
         text += fmt::format("; there were {} errors", best.errors() + next.errors());
     return text + ".";

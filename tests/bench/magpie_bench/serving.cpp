@@ -5,6 +5,7 @@
 #include "server.hpp"
 
 #include <examples/kv/session.hpp>
+#include <examples/kv/shared_store.hpp>
 
 #include <array>
 #include <cstddef>
@@ -69,7 +70,7 @@ using session = std::function<task<>(io::tcp_stream)>;
 /// The store of examples/kv.
 session kv_session() {
     return [store = std::make_shared<kv::shared_store>()](io::tcp_stream client) {
-        return kv::serve(std::move(client), *store);
+        return kv::serve(std::move(client), kv::shared_requests(store));
     };
 }
 

@@ -1,0 +1,86 @@
+"""Runs magpie-layouts, small, and looks at what it says, writes and draws.
+
+    layouts_test.py MAGPIE_LAYOUTS OWN_LAYOUTS
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+PATIENCE = 240  # seconds; under a sanitizer, on a busy machine
+
+
+def main(program, own):
+    listed = run(program, "--list").stdout
+    layouts = re.findall(r"^layout (\w+)", listed, re.MULTILINE)
+    services = re.findall(r"^service (\w+)", listed, re.MULTILINE)
+    loads = re.findall(r"^load (\w+)", listed, re.MULTILINE)
+    check(len(layouts) > 1 and len(services) > 1 and len(loads) > 1, listed)
+    with tempfile.TemporaryDirectory() as folder:
+        compares(program, layouts, services, pathlib.Path(folder))
+        of_ones_own(own, layouts, pathlib.Path(folder))
+    refuses_nonsense(program)
+
+
+def compares(program, layouts, services, folder):
+    done = run(program, "--quick", "--workers", "2", "--seconds", "0.1", "--repetitions", "2", "--connections", "4",
+               "--loads", "plain,pipelined,skewed,short_lived,paced", "--rate", "500,1000",
+               "--json", folder / "report.json", "--html", folder / "report.html")
+    written = json.loads((folder / "report.json").read_text())
+    check(set(written) == {"machine", "command", "rows"}, f"the JSON has {list(written)}")
+    check("--rate 500,1000" in written["command"], written["command"])
+    rows = written["rows"]
+    for service in services:
+        of_service = [row for row in rows if row["service"] == service]
+        check(len(of_service) == 6 * len(layouts), f"{service} has {len(of_service)} rows")
+        # No layout may be without its row, nor a load differ from layout to layout.
+        for load in dict.fromkeys(row["load"] for row in of_service):
+            found = [row["layout"] for row in of_service if row["load"] == load]
+            check(found == layouts, f"{service}, {load}: {found}")
+    for row in rows:
+        check(row["errors"] == 0, f"errors: {row}")
+        check(row["requests_per_s"] > 0 and row["cpu_s_per_million"] > 0, f"nothing was done: {row}")
+        check(0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], f"latencies: {row}")
+        if row["rate"]:
+            check(row["requests_per_s"] < 2 * row["rate"], f"faster than it was asked: {row}")
+    check(any(row["pipeline"] == 16 for row in rows) and any(row["requests_per_connection"] for row in rows), "the loads")
+    verdicts = [line for line in done.stdout.splitlines() if re.search(r"noise.*\.$", line)]
+    check(len(verdicts) == 6 * len(services), f"{len(verdicts)} verdicts: {done.stdout}")
+    page = (folder / "report.html").read_text()
+    check(not re.search(r'(src|href)="(?!data:)', page), "the page needs something beside itself")
+    check(page.count("<svg") == len(services) * (6 + 2 + len(layouts)), f"{page.count('<svg')} charts")
+
+
+def of_ones_own(program, layouts, folder):
+    run(program, "--quick", "--loads", "plain", "--seconds", "0.1", "--repetitions", "1", "--connections", "3",
+        "--json", folder / "own.json")
+    rows = json.loads((folder / "own.json").read_text())["rows"]
+    check([(row["service"], row["layout"], row["errors"]) for row in rows] == [("shout", l, 0) for l in layouts], rows)
+
+
+def refuses_nonsense(program):
+    for arguments in (["--services", "nothing"], ["--layouts", "heap"], ["--rate", "0"], ["--connections", "0"],
+                      ["--load-threads", "8", "--connections", "4"], ["--services", "echo", "--pipeline", "5000"],
+                      ["--services", "echo", "--loads", "plain", "--quick", "--seconds", "0.05", "--repetitions", "1", "--html",
+                       "/nowhere/report.html"]):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+        check(done.returncode != 0 and done.stderr, f"{arguments}: {done}")
+
+
+def run(program, *arguments):
+    command = [str(word) for word in (program, *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    check(done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def check(condition, message):
+    if not condition:
+        sys.exit(f"layouts_test.py: {message}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
