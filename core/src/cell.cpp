@@ -45,6 +45,12 @@ void cell::abort() noexcept {
         request_abort();
 }
 
+bool cell::closes_to_aborts() noexcept {
+    // Relaxed: as in abort(). Who is first decides whether a node comes.
+    return (references_.fetch_or(aborted_bit, std::memory_order_relaxed) & aborted_bit) == 0 ||
+           met_abort_;
+}
+
 void cell::retain() noexcept {
     references_.fetch_add(1, std::memory_order_relaxed); // the caller holds a reference already
 }
@@ -68,6 +74,7 @@ void cell::refuse() noexcept {
     strand* const outer = std::exchange(here.turn, this); // its last turn, on the spawner's thread
     const branch* const outer_running = std::exchange(here.running, this);
     drop_main();
+    static_cast<void>(closes_to_aborts()); // nobody else knows the cell yet
     here.turn = outer;
     here.running = outer_running;
     end();

@@ -2,6 +2,7 @@
 
 #include <magpie/core/executor.hpp>
 #include <magpie/core/log.hpp>
+#include <magpie/core/strand.hpp>
 #include <magpie/core/task_cancelled.hpp>
 #include <magpie/core/unhandled.hpp>
 
@@ -61,6 +62,8 @@ void fatal(const char* sentence, const char* file, int line) noexcept {
 void throw_usage_error(const char* sentence) { throw std::logic_error(sentence); }
 
 } // namespace detail
+
+void executor::send(detail::parcel) noexcept { MAGPIE_ASSERT(false); } // it is not pinned
 
 void executor::run_blocking(detail::blocking_job&) {
     detail::throw_usage_error("this executor has no threads for blocking work: use a runtime");

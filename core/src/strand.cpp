@@ -3,6 +3,7 @@
 #include <magpie/core/detail/promise.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 
+#include <cstddef>
 #include <utility>
 
 namespace magpie {
@@ -132,6 +133,10 @@ void strand::push(detail::ready_node& n) noexcept {
             tail_ = last; // an abort goes first (R17): behind the last one in the circle
         return;
     }
+    if (is_pinned()) {
+        push_pinned(n);
+        return;
+    }
     detail::ready_node* seen = word_.load(std::memory_order_relaxed); // checked by the CAS below
     for (;;) {
         if (seen == idle()) {
@@ -152,10 +157,52 @@ void strand::push(detail::ready_node& n) noexcept {
     }
 }
 
+void strand::push_pinned(detail::ready_node& n) noexcept {
+    executor& home = *executor_;
+    if (detail::this_thread().home == &home)
+        push_at_home(n);
+    else // from here on the node is its thread's, which may free everything
+        home.send(detail::parcel(n, &n == &abort_));
+}
+
+// Relaxed, here and in what else a pinned strand does with its word: one thread (I5).
+void strand::push_at_home(detail::ready_node& n) noexcept {
+    detail::ready_node* const seen = word_.load(std::memory_order_relaxed);
+    if (seen == idle()) {
+        word_.store(busy(), std::memory_order_relaxed);
+        append(n);
+        executor_->schedule(*this, executor::placement::wake);
+    } else {
+        n.next = seen;
+        word_.store(&n, std::memory_order_relaxed);
+    }
+}
+
+strand& strand::of_abort_node(detail::ready_node& n) noexcept {
+    // Conditionally supported, as the standard says of a class that is more than a struct; both compilers
+    // do. A pointer back would cost each idle task a word.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+    constexpr std::size_t offset = offsetof(strand, abort_);
+#pragma GCC diagnostic pop
+    return *reinterpret_cast<strand*>(reinterpret_cast<std::byte*>(&n) - offset);
+}
+
+void strand::receive(detail::parcel p) noexcept {
+    detail::ready_node& n = p.node();
+    strand& s = p.is_abort() ? of_abort_node(n) : static_cast<leaf&>(n).owner();
+    s.push(n);
+}
+
 detail::ready_node* strand::take_word() noexcept {
     // Relaxed: nothing new to read, or the exchange below reads it.
-    if (word_.load(std::memory_order_relaxed) == busy())
+    detail::ready_node* const seen = word_.load(std::memory_order_relaxed);
+    if (seen == busy())
         return nullptr;
+    if (is_pinned()) {
+        word_.store(busy(), std::memory_order_relaxed); // I5
+        return seen;
+    }
     return word_.exchange(busy(), std::memory_order_acquire); // (N)
 }
 
@@ -179,7 +226,12 @@ void strand::take_new() noexcept {
         in_order = next;
     }
     if (aborted) // before the rest of its batch (R17)
-        drop_main();
+        meet_abort();
+}
+
+void strand::meet_abort() noexcept {
+    met_abort_ = true;
+    drop_main();
 }
 
 void strand::drop_main() noexcept {
@@ -220,6 +272,12 @@ void strand::drop_main() noexcept {
 
 bool strand::try_idle() noexcept {
     detail::ready_node* seen = busy();
+    if (is_pinned()) { // I5
+        if (word_.load(std::memory_order_relaxed) != busy())
+            return false;
+        word_.store(idle(), std::memory_order_relaxed);
+        return true;
+    }
     // Success: (T). Failure, relaxed: what is new is taken next.
     return word_.compare_exchange_strong(seen, idle(), std::memory_order_acq_rel,
                                          std::memory_order_relaxed);
@@ -253,7 +311,7 @@ void strand::run_turn() noexcept {
     if (phase_ == phase::unstarted)
         start_root();
 
-    while (!over()) {
+    while (!over() || !may_finish()) {
         if (tail_ != nullptr) {
             detail::ready_node* const n = tail_->next;
             const bool abort = n == &abort_;
@@ -262,7 +320,7 @@ void strand::run_turn() noexcept {
                 if (n == last)
                     last = nullptr;
                 if (abort) {
-                    drop_main();
+                    meet_abort();
                 } else {
                     deliver(*static_cast<leaf*>(n), here);
                     here.running = this;

@@ -90,6 +90,7 @@ std::string_view runtime_handle::name() const noexcept { return group_->options.
 std::uint64_t runtime_handle::id() const noexcept { return group_->id; }
 layout runtime_handle::layout() const noexcept { return group_->options.layout; }
 std::size_t runtime_handle::worker_threads() const noexcept { return group_->workers(); }
+std::size_t runtime_handle::shards() const noexcept { return group_->shards.size(); }
 
 // --- runtime ---
 

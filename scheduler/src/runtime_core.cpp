@@ -40,9 +40,11 @@ private:
 runtime_core::runtime_core(runtime_group& g, std::size_t number, std::size_t first, std::size_t count,
                            std::uint64_t& seed)
     : executor(g.options.budget), group(g), time(g.time), shard(number), first_worker(first),
-      idle(count), watch(g.has_threads() && count > 1), is_lone_(count == 1),
-      futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
+      idle(count), mail(number, g.is_pinned() ? g.workers() : 1), watch(g.has_threads() && count > 1),
+      is_lone_(count == 1), futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
     set_timers(this);
+    if (g.is_pinned())
+        set_pinned();
     for (std::size_t i = 0; i < count; ++i)
         workers.push_back(
             std::make_unique<worker>(*this, i, seed += 0x9E3779B97F4A7C15ULL, count == 1));
@@ -71,6 +73,19 @@ void runtime_core::schedule(strand& s, placement where) noexcept {
     remote_schedules_.fetch_add(1, std::memory_order_relaxed); // a statistic
     injected.push(s);
     notify_one();
+}
+
+void runtime_core::send(parcel p) noexcept {
+    const worker* const w = worker::current();
+    if (w != nullptr && &w->core().group == &group) { // another shard, whose thread keeps the runtime
+        if (inbox.put(p))
+            notify_one();
+        return;
+    }
+    const visitor inside(*this); // as in schedule()
+    remote_schedules_.fetch_add(1, std::memory_order_relaxed);
+    if (inbox.put(p))
+        notify_one();
 }
 
 void runtime_core::adopt(cell& c) noexcept {
@@ -138,6 +153,18 @@ bool runtime_core::run_now(cell& c) noexcept {
 
 void runtime_core::run_blocking(blocking_job& job) { group.pool.submit(job, group.shared_from_this()); }
 
+// --- messages ---
+
+void runtime_core::send_mail() noexcept {
+    mail.send([this](std::size_t s) -> shard_mail& { return group.shards[s]->mail; },
+              [this](std::size_t s) { group.shards[s]->notify_one(); });
+}
+
+bool runtime_core::receive_mail() noexcept {
+    return mail.receive([this](std::size_t s) -> shard_mail& { return group.shards[s]->mail; },
+                        [this](std::size_t s) { group.shards[s]->notify_one(); });
+}
+
 // --- waking ---
 
 void runtime_core::notify_one() noexcept {
@@ -164,7 +191,7 @@ void runtime_core::unpark(std::size_t place) noexcept {
 }
 
 bool runtime_core::work_anywhere() const noexcept {
-    if (injected.size() > 0)
+    if (injected.size() > 0 || inbox.has_any() || mail.has_come())
         return true;
     return std::any_of(workers.begin(), workers.end(), [](const auto& w) { return w->has_queued(); });
 }

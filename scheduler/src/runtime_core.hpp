@@ -1,8 +1,10 @@
 #pragma once
 
 #include "idle.hpp"
+#include "inbox.hpp"
 #include "injector.hpp"
 #include "runtime_group.hpp"
+#include "shard_mail.hpp"
 #include "watch.hpp"
 #include "worker.hpp"
 
@@ -39,6 +41,7 @@ public:
     void retire(cell& c) noexcept override;
     bool run_now(cell& c) noexcept override;
     void run_blocking(blocking_job& job) override;
+    void send(parcel p) noexcept override;
 
     // --- timer_service ---
     clock::time_point now() noexcept override { return time.now(); }
@@ -70,6 +73,14 @@ public:
     driver& install_driver(driver_factory make); ///< makes the I/O driver, or gives the one there is
     bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }
 
+    // --- messages, on its thread ---
+    void post(std::size_t to, shard_message& m) noexcept {
+        if (mail.post(to, m))
+            send_mail();
+    }
+    void send_mail() noexcept;
+    bool receive_mail() noexcept; ///< whether there was any
+
     // --- for the group ---
     void closes() noexcept { closing_.store(true, std::memory_order_relaxed); } // a hint
     void stops() noexcept; ///< everything has ended
@@ -85,6 +96,9 @@ public:
     const std::size_t first_worker;
     idle_set idle;
     injector injected;
+    // Used if it is pinned:
+    magpie::detail::inbox inbox;
+    shard_mail mail;
     watch_timer watch;
     std::vector<std::unique_ptr<worker>> workers;
     std::uint64_t looked_in_round = 0; // the clock's round in which the reactor was asked; under `idle`

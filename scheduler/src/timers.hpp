@@ -17,6 +17,9 @@ namespace magpie::detail {
 /// moved cancels from elsewhere.
 class worker_timers {
 public:
+    /// @param shared  false: the tasks never move, so the worker's thread alone calls what is not const
+    explicit worker_timers(bool shared = true) noexcept : lock_(shared) {}
+
     /// Adds an entry. Returns true if it is now the first that is due.
     bool arm(timer_entry& e, std::uint64_t tick) noexcept {
         const lock_guard guard(lock_);
@@ -28,7 +31,7 @@ public:
             return false;
         // seq_cst: the caller reads next until when the driver's sleeper sleeps; that one writes
         // it and then reads this. If both read old values, the timer is late.
-        next_.exchange(tick, std::memory_order_seq_cst);
+        set_next(tick);
         return true;
     }
 
@@ -66,7 +69,7 @@ public:
             unstamped_ = e->next;
             wheel_.insert(*e, now + e->tick + 1); // `now` has begun already: never early
         }
-        next_.exchange(first_look(), std::memory_order_seq_cst); // as in arm
+        set_next(first_look()); // as in arm
         return true;
     }
 
@@ -86,7 +89,7 @@ public:
         // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
         // It may be next though it is later: next_ is then when its slot is to be sorted.
         if (emptied || e.tick <= next_.load(std::memory_order_relaxed))
-            next_.store(first_look(), std::memory_order_seq_cst);
+            set_next(first_look());
         return true;
     }
 
@@ -100,7 +103,7 @@ public:
         {
             const lock_guard guard(lock_);
             due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
-            next_.store(first_look(), std::memory_order_seq_cst);
+            set_next(first_look());
         }
         // Tasks that have slept are out of the caches: a group of them is fetched together, step by step,
         // for each step's address stands in what the one before it has brought.
@@ -122,7 +125,34 @@ public:
     }
 
 private:
-    spin_lock lock_;
+    /// A lock that does nothing where there is one thread.
+    class owner_lock {
+    public:
+        explicit owner_lock(bool shared) noexcept : shared_(shared) {}
+        void lock() noexcept {
+            if (shared_)
+                lock_.lock();
+        }
+        void unlock() noexcept {
+            if (shared_)
+                lock_.unlock();
+        }
+        bool is_shared() const noexcept { return shared_; }
+
+    private:
+        const bool shared_;
+        spin_lock lock_;
+    };
+
+    /// seq_cst where somebody else decides by it whether to sleep; else it is read by others in passing.
+    void set_next(std::uint64_t tick) noexcept {
+        if (lock_.is_shared())
+            next_.exchange(tick, std::memory_order_seq_cst);
+        else
+            next_.store(tick, std::memory_order_release); // pairs with next()
+    }
+
+    owner_lock lock_;
     static constexpr std::uint64_t stamp_first =
         0; // a tick that is always due: fire() looks at the clock
 

@@ -65,7 +65,7 @@ private:
 } // namespace
 
 worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool alone)
-    : core_(core), index_(core.first_worker + place), place_(place),
+    : timers(!core.is_pinned()), core_(core), index_(core.first_worker + place), place_(place),
       event_interval_(core.group.options.event_interval),
       global_queue_interval_(core.group.options.global_queue_interval), random_(seed != 0 ? seed : 1),
       poll_before_(no_index), alone_(alone), recent_(!alone), ring_(!alone), forks_(*this, !alone) {}
@@ -90,6 +90,7 @@ void worker::run() noexcept {
     here.worker = this;
     here.forks = &forks_;
     here.executor = &core_;
+    here.home = core_.is_pinned() ? &core_ : nullptr;
     here.random = seed_of_selects();
     const thread_settings settings(core_.group.options.affinity, index_);
     awake_since_ = futex::time_point::clock::now();
@@ -112,6 +113,7 @@ void worker::run() noexcept {
     here.worker = nullptr;
     here.forks = nullptr;
     here.executor = nullptr;
+    here.home = nullptr;
 }
 
 void worker::run_until(const std::function<bool()>& done, futex::time_point deadline) {
@@ -184,7 +186,22 @@ strand* worker::next() noexcept {
     return search();
 }
 
+/// For a shard of several: takes in what the others have sent, strands go to the end of the ring, and sends
+/// what they shall have. Whether there was anything.
+bool worker::receive() noexcept {
+    if (!core_.is_pinned())
+        return false;
+    bool any = core_.inbox.has_any();
+    if (any)
+        core_.inbox.take_all([](parcel p) { strand::receive(p); });
+    any = core_.receive_mail() || any;
+    if (core_.mail.has_unsent())
+        core_.send_mail();
+    return any;
+}
+
 [[gnu::noinline]] strand* worker::one_from_injector() noexcept {
+    static_cast<void>(receive());
     std::size_t taken = 0;
     return core_.injected.pop(1, taken);
 }
@@ -192,6 +209,8 @@ strand* worker::next() noexcept {
 /// A share of the shared queue, into the empty ring; half of that stays free, or the next spawns
 /// would carry it back.
 [[gnu::noinline]] strand* worker::share_from_injector() noexcept {
+    if (receive())
+        return ring_.pop();
     const std::size_t waiting = core_.injected.size();
     if (waiting == 0)
         return nullptr;

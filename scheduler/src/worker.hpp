@@ -104,6 +104,7 @@ private:
     };
 
     strand* next() noexcept;
+    bool receive() noexcept;
     strand* one_from_injector() noexcept;
     strand* share_from_injector() noexcept;
     strand* search() noexcept;

@@ -10,6 +10,7 @@ class timer_service;
 namespace detail {
 class cell;
 class blocking_job;
+class parcel;
 } // namespace detail
 
 /// Where strands run: what `core` knows of a scheduler.
@@ -47,11 +48,19 @@ public:
     /// suspended in it. On the caller's turn.
     virtual bool run_now(detail::cell&) noexcept { return false; }
 
+    /// For a pinned executor, from any thread but its own: hands over what became ready for one of its
+    /// strands. Its thread calls `strand::receive` with it.
+    virtual void send(detail::parcel p) noexcept;
+
     /// Runs a job where blocking harms nobody. The default has no such place and throws.
     virtual void run_blocking(detail::blocking_job& job);
 
     /// The timers of this executor, null if it has none.
     timer_service* timers() const noexcept { return timers_; }
+
+    /// Whether its strands run on one thread for life, the one with `thread_state::home` here: it alone
+    /// touches their words, with loads and stores (R36).
+    bool is_pinned() const noexcept { return pinned_; }
 
     /// How many operations a turn may complete before it is split.
     std::uint16_t budget() const noexcept { return budget_; }
@@ -61,10 +70,12 @@ protected:
     ~executor() = default;
 
     void set_timers(timer_service* t) noexcept { timers_ = t; }
+    void set_pinned() noexcept { pinned_ = true; } ///< before it has a strand
 
 private:
     timer_service* timers_ = nullptr; // not virtual: each time-out asks three times
     std::uint16_t budget_;
+    bool pinned_ = false;
 };
 
 } // namespace magpie

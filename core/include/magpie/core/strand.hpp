@@ -30,6 +30,28 @@ struct ready_node {
     ready_node* next = nullptr;
 };
 
+/// A node on its way to the thread of a pinned strand: a leaf, or, marked, an abort node. It may stand in a
+/// list meanwhile, linked through the node: nobody else has that.
+class parcel {
+public:
+    parcel() noexcept = default; ///< none
+    explicit parcel(ready_node& n, bool abort) noexcept
+        : word_(reinterpret_cast<std::uintptr_t>(&n) | (abort ? abort_mark : 0)) {}
+
+    explicit operator bool() const noexcept { return word_ != 0; }
+    ready_node& node() const noexcept { return *reinterpret_cast<ready_node*>(word_ & ~abort_mark); }
+    bool is_abort() const noexcept { return (word_ & abort_mark) != 0; }
+
+    void link(parcel next) const noexcept { node().next = reinterpret_cast<ready_node*>(next.word_); }
+    parcel next() const noexcept { return parcel(reinterpret_cast<std::uintptr_t>(node().next)); }
+
+private:
+    explicit parcel(std::uintptr_t word) noexcept : word_(word) {}
+
+    static constexpr std::uintptr_t abort_mark = 1;
+    std::uintptr_t word_ = 0;
+};
+
 } // namespace detail
 
 /// What `cancel` answers (R7).
@@ -249,7 +271,8 @@ private:
     phase phase_ = phase::unstarted;
 
 protected:
-    bool enrolled_ : 1 = false; // of a strand: it stands here to fill a gap in the layout
+    bool enrolled_ : 1 = false;  // of a strand: it stands here to fill a gap in the layout
+    bool met_abort_ : 1 = false; // of a strand: its abort node has surfaced
     bool kept_ : 1 = false; // dropped while it was coming, its frames stand until its owner unwinds it
 
 public:
@@ -263,6 +286,9 @@ public:
     /// the executor, once for each `schedule`; the strand may be gone afterwards.
     void run_turn() noexcept;
 
+    /// Takes in what another thread has sent to a pinned strand. On the strand's thread.
+    static void receive(detail::parcel p) noexcept;
+
     /// Brings nearer what the next turn begins with. For who owns the queued strand, and found it cold.
     void prefetch_turn() const noexcept { prefetch(); }
 
@@ -274,7 +300,8 @@ public:
     }
 
 protected:
-    explicit strand(executor& e) noexcept : branch(*this), executor_(&e) {}
+    explicit strand(executor& e) noexcept
+        : branch(*this), references_(1 + (e.is_pinned() ? pinned_bit : 0)), executor_(&e) {}
     ~strand() = default;
 
     /// For a strand that a plain thread waits on: resumes what is ready, then goes idle. It is no turn:
@@ -290,6 +317,9 @@ protected:
         // Relaxed: a turn that misses it meets the node in the word.
         return (references_.load(std::memory_order_relaxed) & aborted_bit) != 0;
     }
+
+    /// For a pinned strand that is over: whether no abort is on its way, and none will be. On its turn.
+    virtual bool closes_to_aborts() noexcept { return true; }
 
     /// Called before the strand first goes idle. False: it has to be dropped instead.
     virtual bool may_sleep() noexcept { return true; }
@@ -314,6 +344,9 @@ private:
     // I2. While busy, the ready list belongs to the turn, or to the owner of I1.
     // I3. Nodes are removed by taking the whole stack: no ABA, and nothing leaves the middle.
     // I4. A finished strand stays busy for ever: a late abort pushes onto a word nobody takes.
+    // I5. The word of a pinned strand is touched by its executor's thread alone, with loads and stores.
+    //     What others have for it they send there. It does not finish while an abort is on its way, for
+    //     that reaches for the executor (R36).
     //
     // (T) turn -> waker: busy to idle (release) pairs with the waker's idle to busy (acquire):
     //     the waker sees the ready list as the turn left it.
@@ -325,11 +358,19 @@ private:
     static detail::ready_node* busy() noexcept { return nullptr; }
 
     void push(detail::ready_node& n) noexcept;
+    void push_pinned(detail::ready_node& n) noexcept;
+    void push_at_home(detail::ready_node& n) noexcept;
+    void meet_abort() noexcept;
+    static strand& of_abort_node(detail::ready_node& n) noexcept;
+    bool may_finish() noexcept { return !is_pinned() || closes_to_aborts(); }
     void append(detail::ready_node& n) noexcept;
     detail::ready_node& take_first() noexcept; // of the ready list, which is not empty
     void take_new() noexcept;
     bool try_idle() noexcept;
     void deliver(leaf& l, detail::thread_state& here) noexcept;
+    bool is_pinned() const noexcept { // relaxed: the bit never changes
+        return (references_.load(std::memory_order_relaxed) & pinned_bit) != 0;
+    }
     bool over() const noexcept { return phase_ == phase::ended || phase_ == phase::gone; }
 
     // What a wake and a turn touch stands in one cache line, with the branch before it.
@@ -337,7 +378,9 @@ private:
 
 protected:
     // Reference count and abort flag of a cell: it stands here to fill a gap in the layout.
-    detail::atomic<std::uint32_t> references_{1};
+    // Whether the strand is pinned stands here as well: its executor may be gone when that is asked.
+    detail::atomic<std::uint32_t> references_;
+    static constexpr std::uint32_t pinned_bit = 1U << 29;
     static constexpr std::uint32_t aborted_bit = 1U << 31;
 
 private:
@@ -358,7 +401,7 @@ public:
 /// From any thread.
 /// @par Complexity
 /// One read-modify-write and a `schedule` if the strand was idle, one if not, none on the strand's
-/// own turn.
+/// own turn, nor on the thread of a pinned strand.
 void wake(leaf& l) noexcept;
 
 } // namespace magpie

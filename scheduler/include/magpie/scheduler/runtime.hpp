@@ -55,6 +55,10 @@ private:
     executor* outer_;
 };
 
+namespace detail {
+struct group_access; // shard.hpp
+}
+
 /// A runtime from anywhere: spawns on it, waits on it. Cheap to copy; does not keep it running.
 ///
 /// @par Thread safety
@@ -111,12 +115,14 @@ public:
     std::uint64_t id() const noexcept;           ///< Different for each runtime of the process.
     magpie::layout layout() const noexcept;      ///< How it is laid out.
     std::size_t worker_threads() const noexcept; ///< How many workers it has.
+    std::size_t shards() const noexcept;         ///< How many shards: 1, or one a worker.
     friend bool operator==(const runtime_handle& a, const runtime_handle& b) noexcept {
         return a.group_ == b.group_;
     }
 
 private:
     friend class runtime;
+    friend struct detail::group_access;
     explicit runtime_handle(std::shared_ptr<detail::runtime_group> group) noexcept
         : group_(std::move(group)) {}
 
@@ -175,6 +181,7 @@ public:
     std::uint64_t id() const noexcept { return handle_.id(); }
     magpie::layout layout() const noexcept { return handle_.layout(); }
     std::size_t worker_threads() const noexcept { return handle_.worker_threads(); }
+    std::size_t shards() const noexcept { return handle_.shards(); }
 
     /// Shuts down and waits for at most `limit`. What then still runs is reported at warning level,
     /// by name and place of spawn, and goes on by itself: nothing that runs is freed. In a task, and

@@ -193,6 +193,7 @@ protected:
     virtual void request_abort() noexcept { push_abort(); }
 
 private:
+    bool closes_to_aborts() noexcept override;
     bool may_sleep() noexcept override;
     void finish() noexcept override;
     std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }
@@ -225,7 +226,7 @@ private:
 
     // What the word of references has beside their number, and aborted_bit.
     static constexpr std::uint32_t attached_bit = 1U << 30;
-    static constexpr std::uint32_t count_mask = attached_bit - 1;
+    static constexpr std::uint32_t count_mask = pinned_bit - 1;
 };
 
 template <class T>

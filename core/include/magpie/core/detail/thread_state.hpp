@@ -20,10 +20,11 @@ struct thread_state {
     strand* may_block = nullptr;          ///< the turn in which blocking harms nobody (block_in_place)
     magpie::executor* executor = nullptr; ///< where `spawn` goes outside of a turn
     const cell* result_of = nullptr;      ///< the ended task whose result is being destroyed
-    void* worker = nullptr;               ///< the scheduler's worker that runs on this thread
-    fork_lane* forks = nullptr;           ///< where the tasks of that worker put what they fork
-    const void* pool = nullptr;           ///< the scheduler's pool of threads to which this one belongs
-    std::uint32_t random = 0x9E3779B9;    ///< which branch a select starts first; never 0
+    const magpie::executor* home = nullptr; ///< the pinned executor whose strands run on this thread
+    void* worker = nullptr;                 ///< the scheduler's worker that runs on this thread
+    fork_lane* forks = nullptr;             ///< where the tasks of that worker put what they fork
+    const void* pool = nullptr;        ///< the scheduler's pool of threads to which this one belongs
+    std::uint32_t random = 0x9E3779B9; ///< which branch a select starts first; never 0
 };
 
 /// The state of the calling thread. Out of line on purpose: a task moves between threads, and

@@ -1,0 +1,121 @@
+#include <magpie/scheduler/shard.hpp>
+
+#include "runtime_core.hpp"
+
+#include <magpie/scheduler/foreign_ptr.hpp>
+
+#include <magpie/core/error.hpp>
+
+#include <stdexcept>
+#include <string>
+
+namespace magpie {
+
+namespace detail {
+
+namespace {
+
+std::string at(std::source_location where, const char* what) {
+    return std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what;
+}
+
+runtime_core& core_here(const char* what, std::source_location where) {
+    executor& e = current_executor(where);
+    if (worker* const w = worker::current(); w != nullptr && &e == &w->core()) // without a cast: mostly
+        return w->core();
+    runtime_core* const core = runtime_core::of(e);
+    if (core == nullptr)
+        throw std::logic_error(at(where, what) +
+                               " needs a magpie::runtime: this task's executor is none");
+    return *core;
+}
+
+} // namespace
+
+runtime_core& shard_of(runtime_group& group, std::size_t shard, const char* what,
+                       std::source_location where) {
+    if (shard >= group.shards.size())
+        throw std::out_of_range(at(where, what) + ": there is no shard " + std::to_string(shard) +
+                                ": the runtime has " + std::to_string(group.shards.size()) +
+                                ", counted from 0 (shard_count())");
+    return *group.shards[shard];
+}
+
+runtime_core& shard_here(std::size_t shard, const char* what, std::source_location where) {
+    return shard_of(core_here(what, where).group, shard, what, where);
+}
+
+executor& executor_of(runtime_core& shard) noexcept { return shard; }
+
+bool is_on_shard(const runtime_handle& rt, std::size_t shard) noexcept {
+    const worker* const w = worker::current();
+    return w != nullptr && &w->core().group == group_access::get(rt).get() && w->core().shard == shard;
+}
+
+// --- submission ---
+
+submission::submission(runtime_core& to, executor& from)
+    : to_(to), from_(runtime_core::of(from)),
+      way_(&to == from_                                     ? way::none
+           : from_ != nullptr && &from_->group == &to.group ? way::mail
+                                                            : way::spawn) {
+    if (way_ == way::mail)
+        shard_mail::connect(from_->mail, to_.mail);
+}
+
+void submission::go() noexcept {
+    switch (way_) {
+    case way::none: begin(); break;
+    case way::mail: from_->post(to_.shard, *this); break;
+    case way::spawn: begin_from_outside(); break;
+    }
+}
+
+void submission::reply() noexcept {
+    goes_home_ = true;
+    if (way_ == way::mail)
+        to_.post(from_->shard, *this);
+    else
+        ended();
+}
+
+void submission::arrive() noexcept {
+    if (goes_home_)
+        ended();
+    else
+        begin();
+}
+
+void* submission::running() noexcept {
+    static char mark;
+    return &mark;
+}
+void* submission::revoked() noexcept {
+    static char mark;
+    return &mark;
+}
+
+bool submission::begin_plain() noexcept {
+    void* nobody = nullptr;
+    // Relaxed: only whether it was revoked matters, and nothing comes with that.
+    return runner_.compare_exchange_strong(nobody, running(), std::memory_order_relaxed,
+                                           std::memory_order_relaxed);
+}
+
+void submission::revoke() noexcept {
+    void* const runner = runner_.exchange(revoked(), std::memory_order_acquire); // (K)
+    if (runner != nullptr && runner != running())
+        static_cast<cell*>(runner)->abort();
+}
+
+} // namespace detail
+
+std::size_t shard_count(std::source_location where) {
+    return detail::core_here("shard_count", where).group.shards.size();
+}
+
+std::size_t this_shard(std::source_location where) {
+    return detail::core_here("this_shard", where).shard;
+}
+
+} // namespace magpie

@@ -1,0 +1,361 @@
+#include <magpie/scheduler/shard.hpp>
+
+#include <magpie/core.hpp>
+#include <magpie/scheduler.hpp>
+#include <magpie/sync.hpp>
+
+#include <test/eventually.hpp>
+#include <test/layouts.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using magpie::join_handle;
+using magpie::runtime;
+using magpie::spawn_on;
+using magpie::submit_to;
+using magpie::task;
+using magpie::this_shard;
+
+namespace {
+
+task<std::size_t> where() {
+    co_await magpie::yield_now();
+    co_return this_shard();
+}
+
+/// Runs `make()` as a task of shard 0 of a runtime with three.
+template <class F>
+auto on_three_shards(F make) {
+    const runtime rt = test::thread_per_core(3).build();
+    return spawn_on(rt.handle(), 0, make()).blocking_join();
+}
+
+template <class E>
+std::string message_of(auto call) {
+    try {
+        call();
+    } catch (const E& e) {
+        return e.what();
+    }
+    return "no error";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+} // namespace
+
+TEST_SUITE("scheduler.shard") {
+    TEST_CASE("a task that is spawned on a shard runs there") {
+        auto main = []() -> task<bool> {
+            bool right = magpie::shard_count() == 3 && this_shard() == 0;
+            for (std::size_t s = 0; s < 3; ++s) {
+                right = co_await spawn_on(s, where()) == s && right;
+                right = co_await spawn_on(s, "named", where()) == s && right;
+                auto make = [s]() -> task<bool> { co_return this_shard() == s; };
+                right = co_await spawn_on(s, make) && right;
+            }
+            co_return right;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("a function is called on the shard to which it is submitted, and its value comes back") {
+        auto main = []() -> task<bool> {
+            bool right = true;
+            for (std::size_t s = 0; s < 3; ++s) {
+                auto plain = [s] { return this_shard() == s ? s + 10 : 0; };
+                right = co_await submit_to(s, plain) == s + 10 && right;
+                auto waits = [s]() -> task<std::size_t> {
+                    co_await magpie::sleep_for(1ms);
+                    co_return this_shard() == s ? s + 20 : 0;
+                };
+                right = co_await submit_to(s, waits) == s + 20 && right;
+                right = this_shard() == 0 && right;
+            }
+            co_return right;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("values of each kind cross: none, references, what can only be moved") {
+        auto main = []() -> task<bool> {
+            static int data = 7;
+            auto nothing = [] { ++data; };
+            co_await submit_to(1, nothing);
+            auto refers = []() -> int& { return data; };
+            int& there = co_await submit_to(1, refers);
+            auto gives = [] { return std::make_unique<int>(data); };
+            std::unique_ptr<int> moved = co_await submit_to(2, gives);
+            auto task_of_none = []() -> task<> {
+                ++data;
+                co_return;
+            };
+            co_await submit_to(2, task_of_none);
+            co_return data == 9 && &there == &data && *moved == 8;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("exceptions cross: of a function, of its task, and of what cannot become a task") {
+        auto main = []() -> task<std::string> {
+            std::string all;
+            auto plain = []() -> int { throw std::runtime_error("a"); };
+            try {
+                co_await submit_to(1, plain);
+            } catch (const std::runtime_error& e) {
+                all += e.what();
+            }
+            auto waits = []() -> task<int> {
+                co_await magpie::yield_now();
+                throw std::runtime_error("b");
+            };
+            try {
+                co_await submit_to(1, waits);
+            } catch (const std::runtime_error& e) {
+                all += e.what();
+            }
+            auto never = []() -> task<int> { throw std::runtime_error("c"); };
+            auto not_even = [&never]() -> task<int> {
+                if (magpie::shard_count() > 0)
+                    throw std::runtime_error("c");
+                return never();
+            };
+            try {
+                co_await submit_to(1, not_even);
+            } catch (const std::runtime_error& e) {
+                all += e.what();
+            }
+            auto here = []() -> int { throw std::runtime_error("d"); };
+            try {
+                co_await submit_to(0, here);
+            } catch (const std::runtime_error& e) {
+                all += e.what();
+            }
+            co_return all;
+        };
+        CHECK(on_three_shards(main) == "abcd");
+    }
+
+    TEST_CASE("dropping the wait drops the task over there, on its shard, before the drop is through") {
+        struct notes_end {
+            std::atomic<std::size_t>* on;
+            ~notes_end() { *on = this_shard(); }
+        };
+        auto main = []() -> task<bool> {
+            bool right = true;
+            for (std::size_t s = 0; s < 3; ++s) {
+                std::atomic<std::size_t> ended{99};
+                auto waits = [&ended]() -> task<> {
+                    const notes_end guard{&ended};
+                    co_await magpie::sleep_for(1h);
+                };
+                const bool in_time = co_await magpie::timeout(5ms, submit_to(s, waits));
+                right = !in_time && ended == s && right;
+            }
+            co_return right;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("what is dropped before it has begun is not begun") {
+        auto main = []() -> task<bool> {
+            std::atomic<int> called{0};
+            std::atomic<bool> busy{false};
+            std::atomic<bool> free{false};
+            auto keeps = [&busy, &free]() -> task<> {
+                busy = true;
+                while (!free)
+                    std::this_thread::yield();
+                co_return;
+            };
+            join_handle<> other = spawn_on(1, keeps);
+            auto submits = [](std::atomic<int>& n) -> task<> {
+                auto counts = [&n] { ++n; };
+                co_await submit_to(1, counts);
+            };
+            auto submits_task = [](std::atomic<int>& n) -> task<> {
+                auto counts = [&n]() -> task<> {
+                    ++n;
+                    co_return;
+                };
+                co_await submit_to(1, counts);
+            };
+            while (!busy)
+                co_await magpie::yield_now();
+            std::vector<join_handle<>> all;
+            for (int i = 0; i < 300; ++i) { // more than the ring holds
+                all.push_back(magpie::spawn(submits(called)));
+                all.push_back(magpie::spawn(submits_task(called)));
+            }
+            for (int i = 0; i < 200; ++i)
+                co_await magpie::yield_now(); // they are under way
+            for (join_handle<>& h : all)
+                h.abort();
+            for (int i = 0; i < 200; ++i)
+                co_await magpie::yield_now();
+            free = true;
+            int cancelled = 0;
+            for (join_handle<>& h : all) {
+                const auto r = co_await magpie::as_result(h);
+                cancelled += r.has_error();
+            }
+            co_await other;
+            co_return called == 0 && cancelled == 600;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("more messages than a ring holds arrive once each, in order") {
+        auto main = []() -> task<bool> {
+            static std::vector<int> seen; // of shard 1
+            seen.clear();
+            auto one = [](int i) -> task<> {
+                auto notes = [i] { seen.push_back(i); };
+                co_await submit_to(1, notes);
+            };
+            std::vector<join_handle<>> all;
+            for (int i = 0; i < 5000; ++i)
+                all.push_back(magpie::spawn(one(i)));
+            for (join_handle<>& h : all)
+                co_await h;
+            auto look = [] { return seen; };
+            const std::vector<int> got = co_await submit_to(1, look);
+            if (got.size() != 5000)
+                co_return false;
+            std::vector<bool> there(5000);
+            for (const int i : got)
+                there[static_cast<std::size_t>(i)] = true;
+            for (const bool b : there)
+                if (!b)
+                    co_return false;
+            co_return true;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("shards that submit to each other all the time do not starve") {
+        const runtime rt = test::thread_per_core(3).build();
+        auto asks = [](int n) -> task<int> {
+            int sum = 0;
+            for (int i = 0; i < n; ++i) {
+                auto one = [] { return 1; };
+                sum += co_await submit_to((this_shard() + static_cast<std::size_t>(i)) % 3, one);
+            }
+            co_return sum;
+        };
+        std::vector<join_handle<int>> all;
+        for (std::size_t i = 0; i < 30; ++i)
+            all.push_back(spawn_on(rt.handle(), i % 3, asks(300)));
+        int sum = 0;
+        for (join_handle<int>& h : all)
+            sum += h.blocking_join();
+        CHECK(sum == 30 * 300);
+    }
+
+    TEST_CASE("a function on another shard may spawn there, and submit back") {
+        auto main = []() -> task<bool> {
+            auto spawns = [] { return magpie::spawn(where()); };
+            join_handle<std::size_t> h = co_await submit_to(2, spawns);
+            const std::size_t first = co_await h;
+            auto back = []() -> task<std::size_t> {
+                auto home = [] { return this_shard(); };
+                co_return co_await submit_to(0, home) + 100 * this_shard();
+            };
+            co_return first == 2 && co_await submit_to(1, back) == 100;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("each layout has shards: one, with all its workers") {
+        test::on_each_layout([](auto builder) {
+            const runtime rt = builder.build();
+            auto main = []() -> task<bool> {
+                const std::size_t last = magpie::shard_count() - 1;
+                auto plain = [] { return 3; };
+                auto waits = []() -> task<int> {
+                    co_await magpie::sleep_for(1ms);
+                    co_return 4;
+                };
+                const int sum = co_await submit_to(last, plain) + co_await submit_to(last, waits);
+                co_return sum == 7 && co_await spawn_on(last, where()) == last;
+            };
+            CHECK(rt.block_on(main()));
+        });
+    }
+
+    TEST_CASE("submitting to a shard of another runtime, while it lives and when it is gone") {
+        const runtime rt = test::multi_thread(2).build();
+        auto main = [](magpie::runtime_handle to) -> task<int> {
+            auto plain = [] { return static_cast<int>(this_shard()) + 10; };
+            auto waits = []() -> task<int> {
+                co_await magpie::sleep_for(1ms);
+                co_return static_cast<int>(this_shard()) + 20;
+            };
+            co_return co_await submit_to(to, 1, plain) * 100 + co_await submit_to(to, 1, waits);
+        };
+        runtime other = test::thread_per_core(2).build();
+        const magpie::runtime_handle to = other.handle();
+        CHECK(rt.block_on(main(to)) == 1121);
+        REQUIRE(other.shutdown_timeout(10s));
+        CHECK_THROWS_AS(rt.block_on(main(to)), magpie::task_cancelled);
+    }
+
+    TEST_CASE("a shutdown ends tasks that wait for other shards") {
+        std::atomic<int> begun{0};
+        {
+            const runtime rt = test::thread_per_core(3).build();
+            auto waits = [](std::atomic<int>& n) -> task<> {
+                auto there = [&n]() -> task<> {
+                    ++n;
+                    co_await magpie::sleep_for(1h);
+                };
+                co_await submit_to((this_shard() + 1) % 3, there);
+            };
+            for (int i = 0; i < 30; ++i)
+                rt.spawn(waits(begun)).detach();
+            REQUIRE(test::eventually([&] { return begun == 30; }));
+        }
+        CHECK(begun == 30);
+    }
+
+    TEST_CASE("the paused clock waits for messages") {
+        const runtime rt = test::thread_per_core(3).paused_clock(true).build();
+        auto main = []() -> task<bool> {
+            const auto begin = magpie::clock::now();
+            auto sleeps = []() -> task<> { co_await magpie::sleep_for(10ms); };
+            for (int i = 0; i < 100; ++i)
+                co_await submit_to(static_cast<std::size_t>(i) % 3, sleeps);
+            co_return magpie::clock::now() - begin == 1000ms;
+        };
+        CHECK(rt.block_on(main()));
+    }
+
+    TEST_CASE("what cannot be is refused with a sentence") {
+        const runtime rt = test::thread_per_core(2).build();
+        auto nothing = [] {};
+        CHECK(contains(message_of<std::logic_error>([&] { static_cast<void>(submit_to(0, nothing)); }),
+                       "outside of a runtime"));
+        CHECK(contains(message_of<std::logic_error>([] { static_cast<void>(this_shard()); }),
+                       "outside of a runtime"));
+        const magpie::enter_guard in = rt.enter();
+        CHECK(magpie::shard_count() == 2);
+        CHECK(rt.shards() == 2);
+        CHECK(contains(message_of<std::out_of_range>([&] { static_cast<void>(submit_to(2, nothing)); }),
+                       "there is no shard 2: the runtime has 2"));
+        CHECK(contains(message_of<std::out_of_range>([] { spawn_on(9, where()).detach(); }),
+                       "there is no shard 9"));
+    }
+}
