@@ -26,36 +26,44 @@ def main(program, own):
 
 
 def compares(program, layouts, services, folder):
-    done = run(program, "--quick", "--workers", "2", "--seconds", "0.1", "--repetitions", "2", "--connections", "4",
-               "--loads", "plain,pipelined,skewed,short_lived,paced", "--rate", "500,1000",
-               "--json", folder / "report.json", "--html", folder / "report.html")
+    """Each service under the plain load, and one of them under all."""
+    short = ["--quick", "--workers", "2", "--seconds", "0.2", "--repetitions", "1", "--connections", "4"]
+    run(program, *short, "--loads", "plain", "--json", folder / "services.json")
+    rows = json.loads((folder / "services.json").read_text())["rows"]
+    found = [(row["service"], row["layout"]) for row in rows]
+    check(found == [(s, l) for s in services for l in layouts], f"not each service under each layout: {found}")
+    look_at(rows)
+
+    done = run(program, *short, "--services", "kv", "--loads", "plain,pipelined,skewed,short_lived,paced", "--rate", "500,1000",
+               "--load-threads", "2", "--json", folder / "report.json", "--html", folder / "report.html")
     written = json.loads((folder / "report.json").read_text())
     check(set(written) == {"machine", "command", "rows"}, f"the JSON has {list(written)}")
     check("--rate 500,1000" in written["command"], written["command"])
     rows = written["rows"]
-    for service in services:
-        of_service = [row for row in rows if row["service"] == service]
-        check(len(of_service) == 6 * len(layouts), f"{service} has {len(of_service)} rows")
-        # No layout may be without its row, nor a load differ from layout to layout.
-        for load in dict.fromkeys(row["load"] for row in of_service):
-            found = [row["layout"] for row in of_service if row["load"] == load]
-            check(found == layouts, f"{service}, {load}: {found}")
+    loads = list(dict.fromkeys(row["load"] for row in rows))
+    check(len(loads) == 6 and len(rows) == 6 * len(layouts), f"{len(rows)} rows for {loads}")
+    for load in loads:  # a load is the same under each layout
+        check([row["layout"] for row in rows if row["load"] == load] == layouts, load)
+    look_at(rows)
+    check(any(row["pipeline"] == 16 for row in rows) and any(row["requests_per_connection"] for row in rows), "the loads")
+    verdicts = [line for line in done.stdout.splitlines() if re.search(r"noise.*\.$", line)]
+    check(len(verdicts) == len(loads), f"{len(verdicts)} verdicts: {done.stdout}")
+    page = (folder / "report.html").read_text()
+    check(not re.search(r'(src|href)="(?!data:)', page), "the page needs something beside itself")
+    check(page.count("<svg") == len(loads) + 2 + len(layouts), f"{page.count('<svg')} charts")
+
+
+def look_at(rows):
     for row in rows:
         check(row["errors"] == 0, f"errors: {row}")
         check(row["requests_per_s"] > 0 and row["cpu_s_per_million"] > 0, f"nothing was done: {row}")
         check(0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], f"latencies: {row}")
         if row["rate"]:
             check(row["requests_per_s"] < 2 * row["rate"], f"faster than it was asked: {row}")
-    check(any(row["pipeline"] == 16 for row in rows) and any(row["requests_per_connection"] for row in rows), "the loads")
-    verdicts = [line for line in done.stdout.splitlines() if re.search(r"noise.*\.$", line)]
-    check(len(verdicts) == 6 * len(services), f"{len(verdicts)} verdicts: {done.stdout}")
-    page = (folder / "report.html").read_text()
-    check(not re.search(r'(src|href)="(?!data:)', page), "the page needs something beside itself")
-    check(page.count("<svg") == len(services) * (6 + 2 + len(layouts)), f"{page.count('<svg')} charts")
 
 
 def of_ones_own(program, layouts, folder):
-    run(program, "--quick", "--loads", "plain", "--seconds", "0.1", "--repetitions", "1", "--connections", "3",
+    run(program, "--quick", "--loads", "plain", "--seconds", "0.2", "--repetitions", "1", "--connections", "3",
         "--json", folder / "own.json")
     rows = json.loads((folder / "own.json").read_text())["rows"]
     check([(row["service"], row["layout"], row["errors"]) for row in rows] == [("shout", l, 0) for l in layouts], rows)

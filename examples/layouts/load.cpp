@@ -102,15 +102,13 @@ public:
     }
 
     load_result run() {
-        const auto window_begin = load_.begin_ + options_.warm_up;
-        window_ = {window_begin, window_begin + options_.window};
         while ((now_ = clock::now()) < load_.begin_)
             wait(load_.begin_);
         if (!is_open())
             for (std::size_t i = 0; i < connections_.size(); ++i)
                 begin_batch(choose(), now_);
-        while (now_ < window_.second) {
-            auto wake = window_.second;
+        while (!has_ended()) {
+            auto wake = now_ + std::chrono::milliseconds(10); // to see the end in time
             if (is_open()) {
                 for (; intended(begun_) <= now_; ++begun_)
                     begin_batch(choose(), intended(begun_));
@@ -125,6 +123,14 @@ public:
 
 private:
     bool is_open() const noexcept { return options_.rate > 0; }
+    bool has_ended() const noexcept {
+        return now_.time_since_epoch().count() >= load_.window_end_.load(std::memory_order_relaxed);
+    }
+    bool is_in_window(clock::time_point t) const noexcept {
+        const auto at = t.time_since_epoch().count();
+        return at >= load_.window_begin_.load(std::memory_order_relaxed) &&
+               at < load_.window_end_.load(std::memory_order_relaxed);
+    }
 
     clock::time_point intended(std::uint64_t batch) const {
         const std::chrono::duration<double> after(static_cast<double>(batch * options_.pipeline) /
@@ -229,7 +235,7 @@ private:
         connection& c = connections_[index];
         batch& b = c.under_way.front();
         const auto at = is_open() ? b.begun : now_; // what is slow must not hide behind the end
-        if (at >= window_.first && at < window_.second)
+        if (is_in_window(at))
             result_.latencies.add(now_ - b.begun);
         if (!ended_)
             load_.answered_.store(load_.answered_.load(std::memory_order_relaxed) + 1,
@@ -281,7 +287,7 @@ private:
         if (!is_open()) {
             if (result_.errors++ == 0)
                 result_.first_error = "no answer within two seconds after the end";
-        } else if (begun >= window_.first && begun < window_.second) {
+        } else if (is_in_window(begun)) {
             result_.latencies.add(now_ - begun, requests);
             result_.unanswered += requests;
         }
@@ -293,7 +299,6 @@ private:
     std::minstd_rand random_;
     zipf keys_, choice_;
     std::deque<connection> connections_;
-    std::pair<clock::time_point, clock::time_point> window_;
     clock::time_point now_;
     std::uint64_t begun_ = 0; // batches of an open loop
     std::size_t turn_ = 0;

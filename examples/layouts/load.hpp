@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace layouts {
@@ -21,9 +22,9 @@ struct load_options {
         0; ///< requests after which one is closed and made anew; 0: it lives on
     std::chrono::nanoseconds work{}; ///< that a request asks the service to compute
     double rate = 0; ///< requests a second that are begun; 0: each when an earlier one is answered
-    std::size_t threads = 1; ///< that make the load
-    std::chrono::nanoseconds warm_up = std::chrono::milliseconds(300);
-    std::chrono::nanoseconds window = std::chrono::seconds(1);
+    std::size_t threads = 1;                                           ///< that make the load
+    std::chrono::nanoseconds warm_up = std::chrono::milliseconds(300); ///< before the window
+    std::chrono::nanoseconds window = std::chrono::seconds(1);         ///< that is measured
 };
 
 /// What may be under way on a connection, bytes: it fits into the socket buffers of both directions, so
@@ -49,10 +50,15 @@ class load {
 public:
     using clock = std::chrono::steady_clock;
 
-    /// @param begin  when the load begins; its window begins `warm_up` later
+    /// @param begin  when the load begins; it goes on until `end_window`
     load(std::uint16_t port, const traffic& what, const load_options& options, clock::time_point begin,
          std::uint64_t seed) noexcept
         : port_(port), traffic_(what), options_(options), begin_(begin), seed_(seed) {}
+
+    /// What is answered from now on counts (in an open loop: what begins from now on).
+    void begin_window() noexcept { window_begin_.store(now(), std::memory_order_relaxed); }
+    /// The window ends, and with it the load.
+    void end_window() noexcept { window_end_.store(now(), std::memory_order_relaxed); }
 
     /// To be called on a thread of its own. @throws std::system_error if it cannot connect
     load_result run();
@@ -62,13 +68,18 @@ public:
 
 private:
     class engine;
+    using ticks = clock::rep;
+    static ticks now() noexcept { return clock::now().time_since_epoch().count(); }
 
     std::uint16_t port_;
     const traffic& traffic_;
     load_options options_;
     clock::time_point begin_;
     std::uint64_t seed_;
-    std::atomic<std::uint64_t> answered_{0}; // relaxed: one writer, and it is only counted
+    // All relaxed: they are counters and times, and nothing is read on account of them.
+    std::atomic<std::uint64_t> answered_{0};
+    std::atomic<ticks> window_begin_{std::numeric_limits<ticks>::max()};
+    std::atomic<ticks> window_end_{std::numeric_limits<ticks>::max()};
 };
 
 } // namespace layouts

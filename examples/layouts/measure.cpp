@@ -37,7 +37,19 @@ public:
                 }
             });
     }
-    ~loads() { join(); }
+    ~loads() {
+        end_window();
+        join();
+    }
+
+    void begin_window() noexcept {
+        for (const auto& l : loads_)
+            l->begin_window();
+    }
+    void end_window() noexcept {
+        for (const auto& l : loads_)
+            l->end_window();
+    }
 
     std::uint64_t answered() const {
         std::uint64_t sum = 0;
@@ -93,8 +105,6 @@ run measure(const compared& service, const std::string& layout, std::size_t work
     service_process process(service.name, layout, workers);
     const auto begin = clock::now() +
                        std::chrono::milliseconds(50); // the connections are made till then
-    const auto window_begin = begin + options.warm_up;
-    const auto window_end = window_begin + options.window;
     loads load(process.port(), service.says, options, begin, seed);
 
     processor_use use;
@@ -107,15 +117,21 @@ run measure(const compared& service, const std::string& layout, std::size_t work
                     {std::chrono::duration<double>(clock::now() - begin).count(), use.since_last()});
         }
     };
-    watch_until(window_begin);
+    watch_until(begin + options.warm_up);
     const call_counter calls(process.pid());
     const usage before = process.used();
     const auto calls_before = calls.count();
+    load.begin_window();
     const std::uint64_t answered_before = load.answered();
     const auto measured_from = clock::now();
-    watch_until(window_end);
+    watch_until(measured_from + options.window);
+    // On a machine that does much else nothing may have been done yet; a service that hangs is told from that.
+    while (load.answered() == answered_before &&
+           clock::now() < measured_from + options.window + std::chrono::seconds(5))
+        watch_until(clock::now() + std::chrono::milliseconds(100));
     const double answered = static_cast<double>(load.answered() - answered_before);
     const double seconds = std::chrono::duration<double>(clock::now() - measured_from).count();
+    load.end_window();
     const auto calls_after = calls.count();
     const usage after = process.used();
 
