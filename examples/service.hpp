@@ -77,17 +77,12 @@ inline magpie::task<magpie::io::endpoint> listen(magpie::io::endpoint at,
 /// system spreads the connections. Gives where that is: port 0 is any that is free.
 inline magpie::task<magpie::io::endpoint> start_service(magpie::io::endpoint at, service make,
                                                         std::string name) {
-    const auto here = magpie::runtime_handle::current();
     auto options = magpie::io::listen_options().backlog(4096);
-    if (here.layout() != magpie::layout::thread_per_core)
+    if (magpie::runtime_handle::current().layout() != magpie::layout::thread_per_core)
         co_return co_await listen(at, options, make, name);
     options.reuse_port(true);
-    for (std::size_t shard = 0; shard < here.worker_threads(); ++shard) {
-        // From a thread that is no shard, spawning goes to each in turn.
-        auto spawn_elsewhere = [&] { return here.spawn(listen(at, options, make, name)); };
-        auto listening = co_await magpie::spawn_blocking(std::move(spawn_elsewhere));
-        at = co_await listening;
-    }
+    for (std::size_t shard = 0; shard < magpie::shard_count(); ++shard)
+        at = co_await magpie::spawn_on(shard, listen(at, options, make, name));
     co_return at;
 }
 

@@ -8,9 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,27 +16,21 @@
 
 namespace kv {
 
-/// What one connection's pipeline asks of another shard, and what that has answered. It has its own copy
-/// of keys and values: whoever sent it may be dropped before it is done.
+/// What one connection's pipeline asks of a shard, and what that has answered. Keys and values are in what
+/// the connection has sent, and stay there until it is answered.
 class batch {
 public:
     void add(command::verb what, const hashed_key& key, std::string_view value) {
-        const std::size_t at = bytes_.size();
-        bytes_ += key.text;
-        bytes_ += value;
-        jobs_.push_back({what, key.hash, at, key.text.size(), value.size()});
+        jobs_.push_back({what, key, value});
     }
 
     /// Done on the shard that has the keys.
     void run_in(table& where) {
         for (const job& j : jobs_) {
-            const std::string_view all = bytes_;
-            const hashed_key key(all.substr(j.at, j.key_size), j.hash);
             if (j.what == command::verb::del)
-                answers_ += where.erase(key) ? '1' : '0';
+                answers_ += where.erase(j.key) ? '1' : '0';
             else if (answers_.size() <= longest_answer)
-                command::answer(j.what, where, key, all.substr(j.at + j.key_size, j.value_size),
-                                answers_);
+                command::answer(j.what, where, j.key, j.value, answers_);
             ends_.push_back(answers_.size());
         }
     }
@@ -54,7 +46,6 @@ public:
     /// For the next pipeline, in the same memory.
     void clear() noexcept {
         jobs_.clear();
-        bytes_.clear();
         answers_.clear();
         ends_.clear();
         next_ = 0;
@@ -63,11 +54,12 @@ public:
 private:
     struct job {
         command::verb what;
-        std::size_t hash, at, key_size, value_size;
+        hashed_key key;
+        std::string_view value;
     };
 
     std::vector<job> jobs_;
-    std::string bytes_, answers_;
+    std::string answers_;
     std::vector<std::size_t> ends_; // of each answer
     std::size_t next_ = 0;
 };
@@ -76,8 +68,6 @@ private:
 /// it. So there is no lock; what concerns another shard's keys is sent there, once a pipeline.
 class owned_store {
 public:
-    using answered = magpie::sync::oneshot::receiver<batch>;
-
     explicit owned_store(std::size_t shards) : shards_(shards) {}
 
     std::size_t size() const noexcept { return shards_.size(); }
@@ -88,37 +78,9 @@ public:
     /// Only to be touched on that shard.
     table& table_of(std::size_t s) noexcept { return shards_[s].entries; }
 
-    /// Does what other shards send to the calling one: to be run on each, until the runtime ends.
-    static magpie::task<> keep(std::shared_ptr<owned_store> store, std::size_t shard_index) {
-        shard& own = store->shards_[shard_index];
-        for (;;) {
-            std::optional<message> next = co_await own.inbox.rx.recv();
-            if (!next)
-                co_return;
-            next->work.run_in(own.entries);
-            static_cast<void>(next->reply.send(std::move(next->work))); // who has asked may be gone
-        }
-    }
-
-    /// Has a batch run on another shard.
-    answered send(std::size_t to, batch work) {
-        auto ends = magpie::sync::oneshot::channel<batch>();
-        static_cast<void>(shards_[to].inbox.tx.send(message(std::move(work), std::move(ends.tx))));
-        return std::move(ends.rx);
-    }
-
 private:
-    struct message {
-        message(batch b, magpie::sync::oneshot::sender<batch> r)
-            : work(std::move(b)), reply(std::move(r)) {}
-
-        batch work;
-        magpie::sync::oneshot::sender<batch> reply;
-    };
     struct alignas(64) shard {
         table entries;
-        decltype(magpie::sync::mpsc::unbounded_channel<message>()) inbox =
-            magpie::sync::mpsc::unbounded_channel<message>();
     };
 
     std::vector<shard> shards_;
@@ -163,20 +125,13 @@ public:
 
     bool is_pending() const noexcept { return !steps_.empty(); }
 
-    /// Has the other shards do their parts, all at a time, and adds the answers.
+    /// Has the shards do their parts, all at a time, and adds the answers. Dropped, it waits for them.
     magpie::task<> finish(std::string& out) {
-        std::vector<std::optional<owned_store::answered>> waiting(batches_.size());
+        std::vector<magpie::task<>> parts;
         for (std::size_t s = 0; s < batches_.size(); ++s)
-            if (s != here_ && !batches_[s].is_empty())
-                waiting[s] = store_->send(s, std::move(batches_[s]));
-        batches_[here_].run_in(store_->table_of(here_));
-        for (std::size_t s = 0; s < batches_.size(); ++s)
-            if (waiting[s]) {
-                std::optional<batch> done = co_await waiting[s]->recv();
-                if (!done)
-                    throw std::runtime_error("a shard has ended");
-                batches_[s] = std::move(*done);
-            }
+            if (!batches_[s].is_empty())
+                parts.push_back(run_on(s, batches_[s], *store_));
+        co_await magpie::join(std::move(parts));
         put_together(out);
         for (batch& b : batches_)
             b.clear();
@@ -196,6 +151,11 @@ private:
         kind what;
         std::size_t shard, size;
     };
+
+    static magpie::task<> run_on(std::size_t shard, batch& work, owned_store& store) {
+        auto run = [&work, &store, shard] { work.run_in(store.table_of(shard)); };
+        co_await magpie::submit_to(shard, std::move(run));
+    }
 
     bool is_all_mine(const command& c) const noexcept {
         for (command rest = c; !rest.done(); rest.skip())

@@ -17,17 +17,14 @@ namespace kv {
 /// share them.
 inline example::service service() {
     return [owned = std::shared_ptr<owned_store>()]() mutable -> example::session {
-        const auto runtime = magpie::runtime_handle::current();
-        if (runtime.layout() != magpie::layout::thread_per_core) {
+        if (magpie::runtime_handle::current().layout() != magpie::layout::thread_per_core) {
             return [store = std::make_shared<shared_store>()](magpie::io::tcp_stream client) {
                 return serve(std::move(client), shared_requests(store));
             };
         }
         if (!owned) // shards are asked one after another
-            owned = std::make_shared<owned_store>(runtime.worker_threads());
-        const std::size_t here = magpie::worker_index().value();
-        magpie::spawn(owned_store::keep(owned, here)).detach();
-        return [store = owned, here](magpie::io::tcp_stream client) {
+            owned = std::make_shared<owned_store>(magpie::shard_count());
+        return [store = owned, here = magpie::this_shard()](magpie::io::tcp_stream client) {
             return serve(std::move(client), owned_requests(store, here));
         };
     };

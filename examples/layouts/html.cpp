@@ -47,7 +47,7 @@ svg path { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin:
 svg circle { fill: currentColor; }
 .dashed { stroke-dasharray: 5 4; }
 .legend { margin: 0; font-size: 13px; }
-.legend span { margin-right: 1em; }
+.legend span { margin-right: 1em; white-space: nowrap; }
 .legend span::before { content: ""; display: inline-block; width: 1.4em; border-top: 2.5px solid currentColor;
   vertical-align: middle; margin-right: .4em; }
 .legend .dashed::before { border-top-style: dashed; }
