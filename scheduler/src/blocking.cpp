@@ -44,7 +44,7 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
         blocking_pool& pool = group.pool;
         pool.begin_section(); // its end is where the turn returns: worker::run
         try {
-            pool.launch(*w, group.shared_from_this());
+            pool.launch(*w);
         } catch (...) {
             pool.end_section();
             throw;

@@ -16,7 +16,7 @@ blocking_pool::~blocking_pool() {
         exited_.get_id() == std::this_thread::get_id() ? exited_.detach() : exited_.join();
 }
 
-void blocking_pool::submit(blocking_job& job, const std::shared_ptr<void>& keep) {
+void blocking_pool::submit(blocking_job& job) {
     bool refused = false;
     futex* sleeper = nullptr;
     {
@@ -24,34 +24,10 @@ void blocking_pool::submit(blocking_job& job, const std::shared_ptr<void>& keep)
         if (closed_ && !job.mandatory()) {
             refused = true;
         } else {
+            if (!summoned_)
+                sleeper = summon();                          // it looks when it gets the lock
             active_.fetch_add(1, std::memory_order_seq_cst); // before the job can end: R40
-            if (!idle_.empty()) {
-                member* const m = idle_.back();
-                idle_.pop_back();
-                m->job = &job;
-                sleeper = &m->notified;
-                // Release: pairs with next_job(). Under the lock: the member is there until then.
-                sleeper->word.store(1, std::memory_order_release);
-            } else {
-                bool started = false;
-                if (counted_ < options_.limit) {
-                    try {
-                        start_thread(job, keep, false);
-                        started = true;
-                    } catch (...) {
-                        if (counted_ == 0) { // nobody would ever run it
-                            active_.fetch_sub(1, std::memory_order_relaxed);
-                            throw;
-                        }
-                    }
-                }
-                if (!started) {
-                    job.next_ = nullptr;
-                    (last_ != nullptr ? last_->next_ : first_) = &job;
-                    last_ = &job;
-                    ++depth_;
-                }
-            }
+            append(job);
         }
     }
     if (refused)
@@ -60,17 +36,57 @@ void blocking_pool::submit(blocking_job& job, const std::shared_ptr<void>& keep)
         futex::wake(sleeper, 1); // by address: the thread may have seen the word and moved on
 }
 
-void blocking_pool::launch(blocking_job& job, const std::shared_ptr<void>& keep) {
+void blocking_pool::launch(blocking_job& job) {
     const lock_guard guard(lock_);
-    start_thread(job, keep, true);
+    start_thread(&job);
 }
 
-void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>& keep, bool worker) {
+void blocking_pool::append(blocking_job& job) noexcept {
+    job.next_ = nullptr;
+    (last_ != nullptr ? last_->next_ : first_) = &job;
+    last_ = &job;
+    // Relaxed, as all that is written to it: under the lock; who reads it without wants a hint.
+    depth_.store(depth_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+blocking_job* blocking_pool::take() noexcept {
+    blocking_job* const job = first_;
+    if (job == nullptr)
+        return nullptr;
+    first_ = job->next_;
+    if (first_ == nullptr)
+        last_ = nullptr;
+    depth_.store(depth_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    return job;
+}
+
+/// Nobody is summoned: now somebody is, if there is a thread to be had. Gives whom to wake when the lock
+/// is free, or null.
+futex* blocking_pool::summon() {
+    if (!idle_.empty()) {
+        member& m = *idle_.back();
+        idle_.pop_back();
+        m.summoned = summoned_ = true;
+        m.notified.word.store(1,
+                              std::memory_order_relaxed); // what else there is to see, the lock brings
+        return &m.notified;
+    }
+    if (counted_ < options_.limit) {
+        try {
+            start_thread(nullptr);
+        } catch (...) {
+            if (counted_ == 0) // nobody would ever run it
+                throw;
+        }
+    }
+    return nullptr;
+}
+
+void blocking_pool::start_thread(blocking_job* worker) {
     // A thread that becomes idle cannot fail: there is room for all.
     if (idle_.capacity() <= threads_.size())
         idle_.reserve(2 * threads_.size() + 1);
     const place self = threads_.emplace(threads_.end());
-    self->job = &job;
     self->worker = worker;
     live_.word.fetch_add(1, std::memory_order_relaxed); // under the lock, as leave() does
     struct start {
@@ -80,7 +96,7 @@ void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>&
     };
     try {
         // std::thread takes no stack size; the attribute's default is what it reads.
-        auto run = [begin = start{this, self, keep},
+        auto run = [begin = start{this, self, keep ? keep() : nullptr},
                     name = options_.thread_name + "-" + std::to_string(names_++)] {
             ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
             begin.pool->loop(begin.self);
@@ -107,8 +123,10 @@ void blocking_pool::start_thread(blocking_job& job, const std::shared_ptr<void>&
         threads_.erase(self);
         throw;
     }
-    if (!worker)
+    if (worker == nullptr) {
         ++counted_;
+        self->summoned = summoned_ = true;
+    }
 }
 
 bool blocking_pool::owns_this_thread() const noexcept { return this_thread().pool == this; }
@@ -117,22 +135,17 @@ void blocking_pool::loop(place self) noexcept {
     this_thread().pool = this; // until the thread's end: hooks and results' destructors run there, too
     if (options_.on_start)
         options_.on_start();
-    blocking_job* job;
-    bool was_worker;
+    blocking_job* worker;
     {
         const lock_guard guard(lock_); // the starter has filled the member in
-        job = std::exchange(self->job, nullptr);
-        was_worker = self->worker;
+        worker = std::exchange(self->worker, nullptr);
     }
-    if (was_worker) {
-        job->run(); // a worker is no call: nothing to report or to finish
+    if (worker != nullptr) {
+        worker->run(); // a worker is no call: nothing to report or to finish
         const lock_guard guard(lock_);
-        self->worker = false;
         ++counted_; // it has handed its worker over, and is a thread like the others now
-    } else {
-        execute(*self, *job);
     }
-    while (blocking_job* const next = next_job(self))
+    while (blocking_job* const next = next_job(*self))
         execute(*self, *next);
     if (options_.on_stop)
         options_.on_stop();
@@ -141,12 +154,12 @@ void blocking_pool::loop(place self) noexcept {
 
 void blocking_pool::execute(member& self, blocking_job& job) noexcept {
     {
-        const lock_guard guard(lock_);
+        const lock_guard guard(self.reporting);
         self.current = &job;
     }
     job.run();
     {
-        const lock_guard guard(lock_); // a report must not find a job that is gone
+        const lock_guard guard(self.reporting); // a report must not find a job that is gone
         self.current = nullptr;
     }
     job.finish();
@@ -155,37 +168,53 @@ void blocking_pool::execute(member& self, blocking_job& job) noexcept {
 
 // Null: the thread ends. It stops counting in the same critical section in which it looked for the
 // last time: a call that comes afterwards gets another thread, and does not wait for this one.
-blocking_job* blocking_pool::next_job(place self) noexcept {
-    futex& mine = self->notified;
-    {
-        const lock_guard guard(lock_);
-        if (blocking_job* const job = first_) {
-            first_ = job->next_;
-            if (first_ == nullptr)
-                last_ = nullptr;
-            --depth_;
+blocking_job* blocking_pool::next_job(member& self) noexcept {
+    enum class before { working, looking, sleeping } came_from = before::working;
+    for (;;) {
+        futex* sleeper = nullptr;
+        blocking_job* job;
+        bool out_of_time = false;
+        {
+            const lock_guard guard(lock_);
+            if (self.summoned)
+                self.summoned = summoned_ = false;
+            else if (came_from == before::sleeping)
+                out_of_time = std::erase(idle_, &self) > 0; // or else it was close()
+            job = take();
+            if (job != nullptr) {
+                if (first_ != nullptr && !summoned_)
+                    sleeper = summon(); // does not throw: there is this thread
+            } else if (closed_ || out_of_time || counted_ > options_.limit) {
+                --counted_;
+                return nullptr;
+            } else if (came_from != before::looking && !summoned_ && self.before_sleep.wants_to()) {
+                // Until it has looked, nobody has to wake another one.
+                self.summoned = summoned_ = true;
+                came_from = before::looking;
+            } else {
+                self.notified.word.store(0, std::memory_order_relaxed); // before anybody knows us
+                idle_.push_back(&self);
+                came_from = before::sleeping;
+            }
+        }
+        if (sleeper != nullptr)
+            futex::wake(sleeper, 1); // by address, as in submit()
+        if (job != nullptr)
             return job;
-        }
-        if (closed_ || counted_ > options_.limit) {
-            --counted_;
-            return nullptr;
-        }
-        mine.word.store(0, std::memory_order_relaxed); // under the lock, before anybody knows us
-        idle_.push_back(&*self);
+        if (came_from == before::looking)
+            // Relaxed: a hint; the lock is next.
+            self.before_sleep.look([&] { return depth_.load(std::memory_order_relaxed) > 0; });
+        else
+            sleep(self);
     }
+}
+
+void blocking_pool::sleep(member& self) noexcept {
     const auto deadline = add_saturated(futex::time_point::clock::now(), options_.keep_alive);
     bool in_time = true;
-    // Acquire: pairs with submit() and close(); the job is there.
-    while (mine.word.load(std::memory_order_acquire) == 0 && in_time)
-        in_time = mine.wait_until(0, deadline);
-    const lock_guard guard(lock_);
-    // A thread whose time is up may have been handed a job in that very moment.
-    if (const auto found = std::find(idle_.begin(), idle_.end(), &*self); found != idle_.end())
-        idle_.erase(found);
-    blocking_job* const job = std::exchange(self->job, nullptr);
-    if (job == nullptr)
-        --counted_;
-    return job;
+    // Relaxed: the lock is next, under which it was written.
+    while (self.notified.word.load(std::memory_order_relaxed) == 0 && in_time)
+        in_time = self.notified.wait_until(0, deadline);
 }
 
 void blocking_pool::leave(place self) noexcept {
@@ -222,19 +251,17 @@ void blocking_pool::close() noexcept {
         const lock_guard guard(lock_);
         closed_ = true;
         for (member* m : idle_) {
-            m->notified.word.store(1, std::memory_order_release); // pairs with next_job()
+            m->notified.word.store(1, std::memory_order_relaxed); // as in summon()
             futex::wake(&m->notified, 1);
         }
         idle_.clear();
         blocking_job* job = std::exchange(first_, nullptr);
         last_ = nullptr;
-        depth_ = 0;
+        depth_.store(0, std::memory_order_relaxed);
         while (job != nullptr) {
             blocking_job* const next = std::exchange(job->next_, nullptr);
             if (job->mandatory()) {
-                (last_ != nullptr ? last_->next_ : first_) = job;
-                last_ = job;
-                ++depth_;
+                append(*job);
             } else {
                 *end = job;
                 end = &job->next_;
@@ -288,15 +315,18 @@ std::size_t blocking_pool::idle_threads() const noexcept {
 }
 std::size_t blocking_pool::depth() const noexcept {
     const lock_guard guard(lock_);
-    return depth_;
+    const std::size_t all = depth_.load(std::memory_order_relaxed);
+    return all - std::min<std::size_t>(all, summoned_ ? 1 : 0); // a thread is on its way to that one
 }
 
 std::vector<std::string> blocking_pool::running() const {
     std::vector<std::string> all;
     const lock_guard guard(lock_);
-    for (const member& m : threads_)
+    for (const member& m : threads_) {
+        const lock_guard ending(m.reporting); // for long, but a report is rare
         if (m.current != nullptr)
             all.push_back(m.current->describe());
+    }
     return all;
 }
 

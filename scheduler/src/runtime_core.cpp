@@ -151,7 +151,7 @@ bool runtime_core::run_now(cell& c) noexcept {
     return w != nullptr && &w->core() == this && w->run_now(c);
 }
 
-void runtime_core::run_blocking(blocking_job& job) { group.pool.submit(job, group.shared_from_this()); }
+void runtime_core::run_blocking(blocking_job& job) { group.pool.submit(job); }
 
 // --- messages ---
 

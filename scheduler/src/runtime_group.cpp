@@ -147,6 +147,7 @@ runtime_group::runtime_group(runtime_options o, std::source_location where)
         if (time.paused())
             notify_any(); // the clock may go on now, if all sleep
     };
+    pool.keep = [this] { return shared_from_this(); };
 }
 
 runtime_group::~runtime_group() {
@@ -162,7 +163,7 @@ void runtime_group::start() {
     try {
         for (const auto& s : shards)
             for (const auto& w : s->workers)
-                pool.launch(*w, shared_from_this());
+                pool.launch(*w);
     } catch (...) {
         close();
         pool.join(futex::time_point::max());

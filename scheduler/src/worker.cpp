@@ -473,6 +473,9 @@ void worker::maintain() noexcept {
 void worker::park() noexcept {
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
+    // It is awake meanwhile, so what comes into the shared queue wakes nobody.
+    if (before_sleep_.wants_to() && before_sleep_.look([this] { return core_.injected.size() > 0; }))
+        return;
     if (core_.group.options.on_thread_park) {
         core_.group.options.on_thread_park(); // it may spawn and wake: then there is no sleep
         if (has_queued() || recent_.size() > 0)

@@ -3,6 +3,7 @@
 #include "blocking_pool.hpp"
 #include "local_queue.hpp"
 #include "parker.hpp"
+#include "patience.hpp"
 #include "recent_stack.hpp"
 #include "timers.hpp"
 
@@ -155,6 +156,7 @@ private:
     std::uint64_t stolen_last_ = 0; // how many the last steal took, until it is known whether it paid
     std::uint64_t steal_most_ = local_queue<>::capacity; // 1 after one that did not
     futex::time_point stole_at_;
+    patience before_sleep_;
     bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;    // the frame lists were given back in this sleep

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <latch>
 #include <memory>
 #include <optional>
@@ -623,26 +624,31 @@ TEST_SUITE("scheduler.blocking") {
               "submitted") {
         magpie::detail::blocking_pool pool(pool_options(1, 10s));
         struct gate final : magpie::detail::blocking_job {
-            void run() noexcept override { go.wait(); }
+            void run() noexcept override {
+                running.count_down();
+                go.wait();
+            }
             void finish() noexcept override {}
             void refuse() noexcept override {}
             std::string describe() const override { return "the gate"; }
+            std::latch running{1};
             std::latch go{1};
         } first;
         job waiting(false);
         job flush(true);
         job late_flush(true);
         job late(false);
-        pool.submit(first, nullptr);
-        pool.submit(waiting, nullptr);
-        pool.submit(flush, nullptr);
+        pool.submit(first);
+        first.running.wait(); // what no thread has taken yet is refused
+        pool.submit(waiting);
+        pool.submit(flush);
         CHECK(pool.depth() == 2);
         pool.close();
         CHECK(waiting.refused);
         CHECK(pool.depth() == 1);
-        pool.submit(late, nullptr);
+        pool.submit(late);
         CHECK(late.refused);
-        pool.submit(late_flush, nullptr);
+        pool.submit(late_flush);
         first.go.count_down();
         CHECK(eventually([&] { return flush.over && late_flush.over; }));
         CHECK(flush.ran);
@@ -656,7 +662,7 @@ TEST_SUITE("scheduler.blocking") {
             pool_options(2, 1ns)); // threads end as soon as they are idle
         for (int i = 0; i < 2000; ++i) {
             job j;
-            pool.submit(j, nullptr);
+            pool.submit(j);
             REQUIRE(eventually([&] { return j.over.load(); }));
             CHECK(j.ran);
         }
@@ -678,14 +684,38 @@ TEST_SUITE("scheduler.blocking") {
         magpie::detail::blocking_pool pool(options);
         job before;
         job after;
-        pool.submit(before, nullptr);
+        pool.submit(before);
         ending.wait();
-        pool.submit(after, nullptr);
+        pool.submit(after);
         submitted.count_down();
         CHECK(eventually([&] { return after.over.load(); }));
         CHECK(after.ran);
         pool.close();
         CHECK(pool.join(std::chrono::steady_clock::time_point::max()));
+    }
+
+    TEST_CASE(
+        "TASK-BLOCK-01 a call that waits for the next one holds up nobody, idle threads or none") {
+        on_each_layout([](auto builder) {
+            const runtime rt = builder.max_blocking_threads(64).build();
+            const auto in = rt.enter();
+            for (int round = 0; round < 20; ++round) { // the first makes threads, the others wake them
+                std::deque<std::latch> done;
+                std::vector<join_handle<>> handles;
+                for (int i = 0; i < 64; ++i)
+                    done.emplace_back(1);
+                for (std::size_t i = 0; i < done.size(); ++i)
+                    handles.push_back(spawn_blocking([&done, i] {
+                        if (i + 1 < done.size())
+                            done[i + 1].wait();
+                        done[i].count_down();
+                    }));
+                for (auto& h : handles) {
+                    REQUIRE(test::ends(h));
+                    h.blocking_join();
+                }
+            }
+        });
     }
 
     TEST_CASE("idle threads are used again, and end after their keep-alive") {

@@ -1,4 +1,5 @@
 #include <scheduler/src/idle.hpp>
+#include <scheduler/src/patience.hpp>
 
 #include <doctest/doctest.h>
 
@@ -98,5 +99,24 @@ TEST_SUITE("scheduler.idle") {
         CHECK(idle.awake() == 1);
         CHECK(idle.searching() == 1);
         CHECK(idle.wake_any() == 0); // the other one still sleeps
+    }
+
+    TEST_CASE("who has looked in vain before a sleep does so ever more rarely") {
+        magpie::detail::patience p;
+        auto sleeps_until_next_look = [&p] {
+            int n = 0;
+            while (!p.wants_to())
+                ++n;
+            return n;
+        };
+        CHECK(sleeps_until_next_look() == 0);
+        for (const int skipped : {1, 3, 7, 15, 31, 63, 127, 255, 255}) {
+            CHECK_FALSE(p.look([] { return false; }));
+            CHECK(sleeps_until_next_look() == skipped);
+        }
+        CHECK(p.look([] { return true; }));
+        CHECK(sleeps_until_next_look() == 0);
+        CHECK_FALSE(p.look([] { return false; }));
+        CHECK(sleeps_until_next_look() == 1);
     }
 }

@@ -19,9 +19,15 @@ public:
     int ran = 0;
     int finished = 0;
     int refused = 0;
+    const call* waits_for = nullptr;
 
 private:
-    void run() noexcept override { ++ran; }
+    void run() noexcept override {
+        if (waits_for != nullptr)
+            magpie_model::step_when([&] { return waits_for->ran == 1; }, "wait for the next call",
+                                    nullptr);
+        ++ran;
+    }
     void finish() noexcept override { ++finished; }
     void refuse() noexcept override { ++refused; }
     std::string describe() const override { return {}; }
@@ -35,7 +41,7 @@ void submit_and_close() {
     bool submitted = false;
     thread("submitter", [&] {
         for (call& c : calls)
-            pool->submit(c, nullptr);
+            pool->submit(c);
         magpie_model::step("submitted", nullptr, [&] { submitted = true; });
     });
     thread("closer", [&] {
@@ -64,7 +70,7 @@ void submit_and_wait() {
     std::array<call, 2> calls;
     thread("submitter", [&] {
         for (call& c : calls) {
-            pool->submit(c, nullptr);
+            pool->submit(c);
             magpie_model::step_when([&] { return c.finished == 1; }, "wait for the call", nullptr);
         }
         pool->close();
@@ -85,12 +91,43 @@ scenario hand_over("pool.hand_over", {.preemptions = 3, .full = 4, .which = time
                    &submit_and_close);
 
 mistake not_told(hand_over, "an idle thread is not told of its call",
-                 {"blocking_pool::submit", "store", how::left_out});
+                 {"blocking_pool::summon", "store", how::left_out});
 mistake not_woken(hand_over, "an idle thread is told, and not woken",
                   {"blocking_pool::submit", "futex wake", how::left_out});
 mistake sleeps_at_once(hand_over, "an idle thread sleeps without comparing",
-                       {"blocking_pool::next_job", "futex wait", how::unconditional});
+                       {"blocking_pool::sleep", "futex wait", how::unconditional});
 mistake close_unheard(hand_over, "close() wakes no idle thread",
                       {"blocking_pool::close", "futex wake", how::left_out});
+
+// The first call of a pair waits for the second: the thread that has come for the first sees to another
+// one. At first there is none, later it is idle.
+void submit_pairs() {
+    auto pool = std::make_unique<blocking_pool>(
+        blocking_pool::options{2, std::chrono::seconds(10), 0, "model", {}, {}});
+    std::array<call, 4> calls;
+    calls[0].waits_for = &calls[1];
+    calls[2].waits_for = &calls[3];
+    thread("submitter", [&] {
+        for (std::size_t i = 0; i < calls.size(); i += 2) {
+            pool->submit(calls[i]);
+            pool->submit(calls[i + 1]);
+            magpie_model::step_when([&] { return calls[i].finished + calls[i + 1].finished == 2; },
+                                    "wait for both calls", nullptr);
+        }
+        pool->close();
+        check(pool->join(futex::time_point::max()), "all threads end");
+        pool.reset();
+    });
+    run();
+    for (const call& c : calls)
+        check(c.ran == 1 && c.finished == 1 && c.refused == 0, "a call runs once");
+}
+
+scenario pass_on("pool.pass_on", {.preemptions = 2, .full = 3, .which = timeouts::none}, &submit_pairs);
+
+mistake not_passed_on(pass_on, "who comes for a call wakes nobody for the next",
+                      {"blocking_pool::next_job", "futex wake", how::left_out});
+mistake not_called(pass_on, "a call wakes nobody",
+                   {"blocking_pool::submit", "futex wake", how::left_out});
 
 } // namespace
