@@ -1,6 +1,7 @@
 #include <magpie/core/detail/thread_state.hpp>
 
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/this_task.hpp>
@@ -54,6 +55,8 @@ const task_context* current_context() noexcept {
 executor& current_executor(std::source_location where) {
     if (executor* const e = executor_here())
         return *e;
+    if (has_inherited())
+        throw_usage_error(inherited_runtime);
     throw std::logic_error(std::string(where.file_name()) + ":" + std::to_string(where.line()) +
                            ": spawn outside of a runtime: call it in a task, enter a runtime "
                            "first (auto in = rt.enter()), or use rt.spawn");

@@ -3,6 +3,7 @@
 #include "runtime_core.hpp"
 
 #include <magpie/core/config.hpp>
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
@@ -15,7 +16,10 @@ namespace magpie {
 
 namespace detail {
 
-executor& executor_of(runtime_group& group) noexcept { return group.place(); }
+executor& executor_of(runtime_group& group) {
+    require_own(group.id_base());
+    return group.place();
+}
 
 void require_no_task(const char* what) {
     const thread_state& here = this_thread();
@@ -62,12 +66,14 @@ void drive_until_finished(runtime_group& group, const abort_handle& root) {
 
 // --- enter_guard ---
 
-enter_guard::enter_guard(std::shared_ptr<detail::runtime_group> group) noexcept
+enter_guard::enter_guard(std::shared_ptr<detail::runtime_group> group)
     : group_(std::move(group)), entered_(&detail::executor_of(*group_)),
       outer_(std::exchange(detail::this_thread().executor, entered_)) {}
 
 enter_guard::~enter_guard() {
     detail::thread_state& here = detail::this_thread();
+    if (detail::is_inherited(group_->id_base())) // the fork has made this thread forget it
+        return;
     if (here.executor != entered_)
         detail::fatal("enter guards go in the reverse order in which they were made: a later one "
                       "still lives",
@@ -85,7 +91,10 @@ runtime_handle runtime_handle::current(std::source_location where) {
     return runtime_handle(core->group.shared_from_this());
 }
 
-runtime_metrics runtime_handle::metrics() const { return group_->metrics(); }
+runtime_metrics runtime_handle::metrics() const {
+    detail::require_own(group_->id_base());
+    return group_->metrics();
+}
 std::string_view runtime_handle::name() const noexcept { return group_->options.name; }
 std::uint64_t runtime_handle::id() const noexcept { return group_->id; }
 layout runtime_handle::layout() const noexcept { return group_->options.layout; }
@@ -106,6 +115,13 @@ bool must_not_wait_for(const detail::runtime_group& group) noexcept {
            (w != nullptr && &w->core().group == &group);
 }
 
+/// For what cannot throw.
+void require_own_or_terminate(const detail::runtime_group& group) noexcept {
+    if (detail::is_inherited(group.id_base()))
+        detail::fatal(detail::inherited_runtime, group.made_at.file_name(),
+                      static_cast<int>(group.made_at.line()));
+}
+
 } // namespace
 
 runtime::runtime() : runtime(runtime_builder().build()) {}
@@ -122,6 +138,7 @@ runtime::~runtime() {
     if (handle_.group_ == nullptr)
         return;
     detail::runtime_group& group = *handle_.group_;
+    require_own_or_terminate(group);
     if (must_not_wait_for(group)) {
         detail::fatal("the runtime that was made here was destroyed inside a task, or on one of its "
                       "own threads, which would have to wait for itself: call "
@@ -135,6 +152,7 @@ bool runtime::shutdown_timeout(std::chrono::nanoseconds limit) {
     if (handle_.group_ == nullptr)
         return true;
     detail::runtime_group& group = *handle_.group_;
+    detail::require_own(group.id_base());
     const auto now = std::chrono::steady_clock::now();
     const auto room = std::chrono::steady_clock::time_point::max() - now;
     // A task cannot wait; it still gives the tasks of a runtime that nobody drives their last turns.
@@ -157,6 +175,7 @@ void runtime::shutdown_background() noexcept {
         return;
     // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
     detail::runtime_group& group = *handle_.group_;
+    require_own_or_terminate(group);
     if (!group.has_threads()) {
         group.shutdown(std::chrono::steady_clock::now());
         // Relaxed: a hint. Who has the seat drives them to their end.

@@ -2,13 +2,16 @@
 
 #include "futex_driver.hpp"
 
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
 
 #include <algorithm>
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -69,6 +72,8 @@ void runtime_core::schedule(strand& s, placement where) noexcept {
         w->schedule(s, where, here);
         return;
     }
+    if (is_inherited(group.id_base())) [[unlikely]] // a relaxed load: nobody here would run it
+        fatal(inherited_runtime, group.made_at.file_name(), static_cast<int>(group.made_at.line()));
     const visitor inside(*this); // the strand keeps the core alive until it is queued
     remote_schedules_.fetch_add(1, std::memory_order_relaxed); // a statistic
     injected.push(s);
@@ -208,6 +213,7 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
     strand* found = nullptr;
     const auto now = futex::time_point::clock::now();
     std::string report;
+    bool has_report = false;
     for (const auto& w : workers) {
         if (w.get() == &by)
             continue;
@@ -222,16 +228,23 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
         const auto stuck = now - w->seen_since;
         if (found == nullptr && stuck >= slot_age)
             found = w->take_recent();
-        if (stuck >= group.options.stuck_limit && !std::exchange(w->reported, true))
+        if (stuck < group.options.stuck_limit || std::exchange(w->reported, true))
+            continue;
+        has_report = true;
+        try {
             report += group.describe_task(task, w->running_where()) + " has kept worker " +
                       std::to_string(w->index()) + " for more than " +
                       std::to_string(
                           std::chrono::duration_cast<std::chrono::milliseconds>(stuck).count()) +
                       " ms without suspending: use spawn_blocking or co_await consume_budget()";
+        } catch (const std::bad_alloc&) { // it is said in fewer words
+        }
     }
     watching_.unlock();
-    if (!report.empty())
-        log(log_level::warning, report);
+    if (has_report)
+        log(log_level::warning, !report.empty() ? std::string_view(report)
+                                                : "a task has kept its worker for long without "
+                                                  "suspending");
     return found;
 }
 

@@ -3,13 +3,17 @@
 #include "runtime_core.hpp"
 
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
+#include <new>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace magpie::detail {
@@ -34,6 +38,20 @@ constexpr std::uint64_t runtime_of(std::uint64_t task_id) noexcept {
 
 std::string place_of(std::source_location w) {
     return std::string(w.file_name()) + ":" + std::to_string(w.line());
+}
+
+std::string in_quotes(std::string_view name) {
+    return name.empty() ? std::string() : " \"" + std::string(name) + "\"";
+}
+
+/// Logs what `text()` gives, or `less` if there is no memory for it.
+template <class Text>
+void log_in_spite_of_memory(log_level level, std::string_view less, Text text) noexcept {
+    try {
+        log(level, text());
+    } catch (const std::bad_alloc&) {
+        log(level, less);
+    }
 }
 
 std::size_t workers_of(const runtime_options& o) noexcept {
@@ -64,10 +82,12 @@ public:
         if (hook_) {
             hook_(x);
         } else {
-            const std::string name = x.task_name.empty() ? "" : " \"" + std::string(x.task_name) + "\"";
-            log(log_level::error,
-                "task " + std::to_string(x.task_id) + name + ", spawned at " + place_of(x.where) +
-                    ", failed and nobody received it: " + std::string(describe(x.error)));
+            log_in_spite_of_memory(
+                log_level::error, "a task failed and nobody received its exception", [&] {
+                    return "task " + std::to_string(x.task_id) + in_quotes(x.task_name) +
+                           ", spawned at " + place_of(x.where) +
+                           ", failed and nobody received it: " + std::string(describe(x.error));
+                });
         }
         if (const std::shared_ptr<runtime_group> group = closes_.lock())
             group->close();
@@ -118,8 +138,9 @@ public:
 
 private:
     static leftovers& instance() noexcept {
-        static leftovers* const all = new leftovers; // never destroyed: so are they
-        return *all;
+        alignas(leftovers) static std::byte place[sizeof(leftovers)];
+        static leftovers* const all = ::new (static_cast<void*>(place)) leftovers;
+        return *all; // never destroyed: so are they
     }
 
     mutex lock_;
@@ -139,20 +160,31 @@ runtime_group::runtime_group(runtime_options o, std::source_location where)
                              ? *options.seed
                              : std::random_device{}() | std::uint64_t{std::random_device{}()} << 32;
     const std::size_t in_each = workers_ / shards_of(options);
-    for (std::size_t i = 0; i < shards_of(options); ++i) {
+    for (std::size_t i = 0; i < shards_of(options); ++i)
         shards.push_back(std::make_unique<runtime_core>(*this, i, i * in_each, in_each, seed));
-        add_unhandled_sink(*shards.back(), sink_);
-    }
     pool.on_idle = [this] {
         if (time.paused())
             notify_any(); // the clock may go on now, if all sleep
     };
     pool.keep = [this] { return shared_from_this(); };
+    try {
+        for (const auto& s : shards)
+            add_unhandled_sink(*s, sink_);
+        runtime_begins(first_id_of(id + 1));
+    } catch (...) {
+        forget_sinks();
+        throw;
+    }
 }
 
 runtime_group::~runtime_group() {
+    runtime_ends();
+    forget_sinks();
+}
+
+void runtime_group::forget_sinks() noexcept {
     for (const auto& s : shards)
-        remove_unhandled_sink(*s);
+        remove_unhandled_sink(*s); // does nothing if there is none
 }
 
 void runtime_group::start() {
@@ -198,7 +230,7 @@ std::string runtime_group::describe_task(std::uint64_t task, std::uintptr_t wher
         return text + ", spawned at " + place_of(std::bit_cast<std::source_location>(where)) + ",";
     tasks.for_each([&](const cell& c) { // one with a name: it may have been idle before
         if (c.id == task)
-            text += " \"" + std::string(c.name()) + "\", spawned at " + place_of(c.where()) + ",";
+            text += in_quotes(c.name()) + ", spawned at " + place_of(c.where()) + ",";
     });
     return text;
 }
@@ -406,9 +438,14 @@ void runtime_group::abandon() noexcept {
     pool.detach();
 }
 
-void runtime_group::report_leftovers() const {
+void runtime_group::report_leftovers() const noexcept {
+    log_in_spite_of_memory(log_level::warning, "shutdown of a runtime: tasks are still running",
+                           [this] { return describe_leftovers(); });
+}
+
+std::string runtime_group::describe_leftovers() const {
     std::string text = "shutdown" +
-                       (options.name.empty() ? "" : " of runtime \"" + options.name + "\"") +
+                       (options.name.empty() ? "" : " of runtime" + in_quotes(options.name)) +
                        ": still running:";
     std::vector<std::uint64_t> named;
     for (const auto& s : shards)
@@ -419,13 +456,12 @@ void runtime_group::report_leftovers() const {
                     named.push_back(task);
     tasks.for_each([&](const cell& c) {
         if (std::find(named.begin(), named.end(), c.id) == named.end())
-            text += "\n  task " + std::to_string(c.id) +
-                    (c.name().empty() ? "" : " \"" + std::string(c.name()) + "\"") + ", spawned at " +
+            text += "\n  task " + std::to_string(c.id) + in_quotes(c.name()) + ", spawned at " +
                     place_of(c.where());
     });
     for (const std::string& call : pool.running())
         text += "\n  " + call;
-    log(log_level::warning, text);
+    return text;
 }
 
 runtime_metrics runtime_group::metrics() const {

@@ -56,7 +56,7 @@ public:
     bool all_ended() const noexcept;
     bool shutdown(futex::time_point deadline); ///< true if everything ended
     void abandon() noexcept;
-    void report_leftovers() const;
+    void report_leftovers() const noexcept;
 
     runtime_metrics metrics() const;
     std::string describe_task(std::uint64_t id, std::uintptr_t where) const;
@@ -91,6 +91,8 @@ private:
     class sink;
     class leftovers;
 
+    std::string describe_leftovers() const;
+    void forget_sinks() noexcept;
     bool visited() const noexcept;
     std::uint64_t next_timer() const noexcept;
     bool has_looked_everywhere(runtime_core& by) noexcept;

@@ -2,6 +2,7 @@
 
 #include <magpie/core/detail/blocking_wait.hpp>
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/core/task_cancelled.hpp>
@@ -163,7 +164,11 @@ public:
     }
 
     /// Waits on a plain thread. @throws as `co_await` does; std::logic_error inside a task
-    T blocking_join() { return detail::blocking_wait(operation()); }
+    T blocking_join() {
+        if (!is_finished())
+            detail::require_own(id());
+        return detail::blocking_wait(operation());
+    }
 
     /// Asks for the task to be dropped at its next suspension: its frames are destroyed on its own
     /// turn, then the join reports `task_cancelled`. Idempotent, from any thread.

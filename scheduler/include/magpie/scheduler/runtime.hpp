@@ -28,7 +28,8 @@ class runtime_group;
 /// Lends the calling thread to a current_thread runtime until the task has ended.
 void drive_until_finished(runtime_group& group, const abort_handle& root);
 
-executor& executor_of(runtime_group& group) noexcept;
+/// @throws std::logic_error in a child of the process that has the runtime
+executor& executor_of(runtime_group& group);
 
 /// @throws std::logic_error when the calling thread runs a task and may not block
 void require_no_task(const char* what);
@@ -43,7 +44,7 @@ executor& local_executor();
 /// next one. @see runtime::enter
 class [[nodiscard("the runtime is entered for as long as the guard lives")]] enter_guard {
 public:
-    explicit enter_guard(std::shared_ptr<detail::runtime_group> group) noexcept;
+    explicit enter_guard(std::shared_ptr<detail::runtime_group> group);
     enter_guard(const enter_guard&) = delete;
     enter_guard& operator=(const enter_guard&) = delete;
     /// Terminates, with a sentence, if a guard that was made later still lives.
@@ -60,6 +61,11 @@ struct group_access; // shard.hpp
 }
 
 /// A runtime from anywhere: spawns on it, waits on it. Cheap to copy; does not keep it running.
+///
+/// A process that is forked from one with a runtime has none of its threads: there, every use of the runtime
+/// throws std::logic_error, or terminates with the same sentence where it cannot throw (the destructor, a
+/// wake or an abort of one of its tasks, a task that goes on in the child and suspends). The child may only
+/// exec or _exit.
 ///
 /// @par Thread safety
 /// Safe, also for one object from several threads.
