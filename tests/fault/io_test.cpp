@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <net/route.h>
@@ -169,6 +170,43 @@ TEST_SUITE("fault.io") {
                 }(error, times));
             }
         }
+    }
+
+    TEST_CASE(
+        "no descriptors x each of those of a runtime and of its reactor: the error, nothing is left") {
+        for (const int error : {EMFILE, ENFILE, ENOMEM})
+            for (const system_call call :
+                 {system_call::open_event, system_call::open_timer, system_call::open_set}) {
+                CAPTURE(error);
+                CAPTURE(static_cast<int>(call));
+                const std::size_t before = test::open_descriptors();
+                int refused = 0;
+                for (int late = 0;; ++late) { // the first, the second, ...
+                    CAPTURE(late);
+                    std::error_code said;
+                    bool failed = false;
+                    {
+                        const failing lack(call, error, 1, late);
+                        try {
+                            const magpie::runtime rt = test::multi_thread(2).build();
+                            rt.block_on([]() -> magpie::task<> {
+                                const auto pair = co_await connected();
+                                CHECK(pair.here);
+                            }());
+                        } catch (const std::system_error& e) {
+                            said = e.code();
+                        }
+                        failed = lack.failed() == 1;
+                    }
+                    CHECK(test::open_descriptors() == before);
+                    if (!failed)
+                        break;
+                    if (said) // Asio does without those of its own
+                        CHECK(said == std::error_code(code(error)));
+                    refused += said ? 1 : 0;
+                }
+                CHECK((refused > 0 || test::on_portable_reactor));
+            }
     }
 
     TEST_CASE("no more descriptors may be watched (ENOSPC) x accept, connect, bind: nothing is left") {
@@ -368,6 +406,136 @@ TEST_SUITE("fault.io") {
                 CHECK(answer == "y"); // nothing was sent by what failed
             });
         }
+    }
+
+    TEST_CASE("ENOBUFS x write in the middle of a stream: what the caller repeats arrives once") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<std::string> {
+                co_return co_await test::read_text(s, 1000);
+            }(pair.there));
+            std::string all;
+            for (int i = 0; i < 500; ++i) {
+                const std::string two = std::to_string(10 + i % 90);
+                all += two;
+                const failing lack(system_call::send, ENOBUFS, i % 3);
+                for (;;) {
+                    const auto sent = co_await magpie::as_result(pair.here.write_all(bytes(two)));
+                    if (sent)
+                        break;
+                    CHECK(sent.error() == code(ENOBUFS));
+                }
+            }
+            const std::string came = co_await reader;
+            CHECK(came == all);
+        });
+    }
+
+    TEST_CASE("EAGAIN, many times in a row x reads and writes: each byte arrives once, in order") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            // Each of these lies costs an event, so data has to follow, a byte at a time: more than they are,
+            // and less than would fill the buffers.
+            const failing reads(system_call::receive, EAGAIN, 30);
+            auto reader = magpie::spawn([](tcp_stream& s) -> magpie::task<std::string> {
+                std::string text;
+                std::array<char, 7> part;
+                while (text.size() < 50) {
+                    const std::size_t n = co_await s.read(std::as_writable_bytes(std::span(part)));
+                    text.append(part.data(), n);
+                }
+                co_return text;
+            }(pair.there));
+            std::string all;
+            while (!reader.is_finished()) {
+                const std::string one(1, static_cast<char>('a' + all.size() % 26));
+                const std::size_t n = co_await pair.here.write(bytes(one));
+                CHECK(n == 1);
+                all += one;
+                co_await magpie::sleep_for(std::chrono::microseconds(20));
+            }
+            const std::string came = co_await reader;
+            CHECK(came.size() >= 50);
+            CHECK(all.starts_with(came));
+            CHECK(reads.failed() == 30);
+        });
+    }
+
+    TEST_CASE("short reads and writes x read_exact, write_all: through buffers that are much smaller") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            auto pair = co_await connected();
+            pair.here.set_send_buffer_size(1); // as little as the system allows
+            pair.here.set_nodelay(true);
+            std::string text(1 << 20, ' ');
+            for (std::size_t i = 0; i < text.size(); ++i)
+                text[i] = static_cast<char>('a' + i % 26 + i / 26 % 5);
+            auto writer = magpie::spawn([](tcp_stream& s, const std::string& all) -> magpie::task<> {
+                co_await s.write_all(bytes(all));
+            }(pair.here, text));
+            const std::string came = co_await test::read_text(pair.there, text.size());
+            co_await writer;
+            CHECK(came == text);
+        });
+    }
+
+    TEST_CASE("reset x every state of a stream: each wait ends, and each later call") {
+        test::run_on_each_layout([]() -> magpie::task<> {
+            enum state { idle, unread, full, shut_down, reads, peeks, writes, looks, both };
+            for (const state in : {idle, unread, full, shut_down, reads, peeks, writes, looks, both}) {
+                CAPTURE(static_cast<int>(in));
+                auto pair = co_await connected();
+                auto read = [](tcp_stream& s, bool peek) -> magpie::task<bool> {
+                    std::array<std::byte, 64> buffer;
+                    if (peek) {
+                        const auto r = co_await magpie::as_result(s.peek(buffer));
+                        co_return r.has_error();
+                    }
+                    const auto r = co_await magpie::as_result(s.read(buffer));
+                    co_return r.has_error();
+                };
+                auto write = [](tcp_stream& s) -> magpie::task<bool> {
+                    const std::string much(1 << 16, 'x');
+                    for (;;) {
+                        const auto r = co_await magpie::as_result(s.write_all(bytes(much)));
+                        if (r.has_error())
+                            co_return true;
+                    }
+                };
+                auto look = [](tcp_stream& s) -> magpie::task<bool> {
+                    static_cast<void>(co_await s.readable());
+                    co_return true;
+                };
+                magpie::join_set<bool> waits;
+                if (in == unread)
+                    co_await pair.there.write_all(bytes("unread"));
+                if (in == full)
+                    while (pair.here.try_write(bytes(std::string(1 << 16, 'x')))) {}
+                if (in == shut_down)
+                    pair.here.shutdown(magpie::io::shutdown_side::write);
+                if (in == reads || in == both)
+                    waits.spawn(read(pair.here, false));
+                if (in == peeks)
+                    waits.spawn(read(pair.here, true));
+                if (in == writes || in == both)
+                    waits.spawn(write(pair.here));
+                if (in == looks)
+                    waits.spawn(look(pair.here));
+                co_await test::settle();
+                pair.there.set_linger(std::chrono::seconds(0));
+                pair.there = tcp_stream();
+                while (!waits.empty()) {
+                    const auto failed = co_await waits.join_next();
+                    CHECK((failed && *failed));
+                }
+                std::array<std::byte, 64> buffer;
+                for (int i = 0; i < 3; ++i) { // the error once, or what had come; then the end
+                    const auto r = co_await magpie::as_result(pair.here.read(buffer));
+                    CHECK((r.has_error() || i < 2 || *r == 0));
+                }
+                const auto w = co_await error_of(pair.here.write(bytes("x")));
+                CHECK((w == magpie::errc::broken_pipe || w == magpie::errc::connection_reset));
+            }
+        });
     }
 
     TEST_CASE("an event without what it tells of x read: waits for the next one") {

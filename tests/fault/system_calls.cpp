@@ -1,7 +1,10 @@
 #include "system_calls.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
+#include <ctime>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -13,6 +16,7 @@ namespace {
 struct plan {
     std::atomic<int> error{0};
     std::atomic<int> left{0}; // below 0: all
+    std::atomic<int> before{0};
     std::atomic<int> failed{0};
 };
 std::array<plan, system_calls> plans;
@@ -23,6 +27,9 @@ plan& of(system_call which) noexcept { return plans[static_cast<std::size_t>(whi
 int planned(system_call which) noexcept {
     plan& p = of(which);
     int left = p.left.load(std::memory_order_acquire); // pairs with failing()'s store
+    if (left != 0 && p.before.load(std::memory_order_relaxed) > 0 &&
+        p.before.fetch_sub(1, std::memory_order_relaxed) > 0) // a count
+        return 0;
     do {
         if (left == 0)
             return 0;
@@ -41,8 +48,9 @@ bool fails(system_call which) noexcept {
 
 } // namespace
 
-failing::failing(system_call which, int error, int times) noexcept : which_(which) {
+failing::failing(system_call which, int error, int times, int after) noexcept : which_(which) {
     plan& p = of(which);
+    p.before.store(after, std::memory_order_relaxed);
     p.error.store(error, std::memory_order_relaxed);
     p.failed.store(0, std::memory_order_relaxed);
     p.left.store(times, std::memory_order_release); // pairs with planned()
@@ -70,6 +78,10 @@ ssize_t __real_sendmsg(int fd, const msghdr* from, int flags);
 int __real_getsockopt(int fd, int level, int name, void* value, socklen_t* size);
 int __real_epoll_ctl(int set, int what, int fd, epoll_event* event);
 int __real_epoll_create1(int flags);
+int __real_epoll_wait(int set, epoll_event* events, int most, int timeout);
+int __real_ppoll(pollfd* of, nfds_t n, const timespec* timeout, const sigset_t* mask);
+int __real_eventfd(unsigned value, int flags);
+int __real_timerfd_create(clockid_t clock, int flags);
 
 int __wrap_socket(int family, int type, int protocol) {
     return fails(system_call::socket) ? -1 : __real_socket(family, type, protocol);
@@ -118,6 +130,18 @@ int __wrap_epoll_ctl(int set, int what, int fd, epoll_event* event) {
 }
 int __wrap_epoll_create1(int flags) {
     return fails(system_call::open_set) ? -1 : __real_epoll_create1(flags);
+}
+int __wrap_epoll_wait(int set, epoll_event* events, int most, int timeout) {
+    return fails(system_call::wait) ? -1 : __real_epoll_wait(set, events, most, timeout);
+}
+int __wrap_ppoll(pollfd* of, nfds_t n, const timespec* timeout, const sigset_t* mask) {
+    return fails(system_call::wait) ? -1 : __real_ppoll(of, n, timeout, mask);
+}
+int __wrap_eventfd(unsigned value, int flags) {
+    return fails(system_call::open_event) ? -1 : __real_eventfd(value, flags);
+}
+int __wrap_timerfd_create(clockid_t clock, int flags) {
+    return fails(system_call::open_timer) ? -1 : __real_timerfd_create(clock, flags);
 }
 
 } // extern "C"

@@ -11,19 +11,33 @@
 
 namespace test {
 
-enum class system_call { socket, connect, accept, receive, send, socket_error, watch, open_set };
+enum class system_call {
+    socket,
+    connect,
+    accept,
+    receive,
+    send,
+    socket_error,
+    watch,
+    open_set,
+    open_event,
+    open_timer,
+    wait
+};
 
-inline constexpr std::size_t system_calls = 8;
+inline constexpr std::size_t system_calls = 11;
 
 /// While it lives, calls of one kind fail: all, or the first few. They are not made then, but for a
 /// `connect` that fails with EINTR: it goes on without the caller.
 /// (`receive` is recv and recvmsg, `send` is send and sendmsg, `socket_error` what getsockopt says of
-/// SO_ERROR, `watch` is epoll_ctl's adding, `open_set` epoll_create1.)
+/// SO_ERROR, `watch` is epoll_ctl's adding, `open_set` epoll_create1, `open_event` eventfd, `open_timer`
+/// timerfd_create, `wait` epoll_wait and ppoll.)
 class failing {
 public:
     static constexpr int always = -1;
 
-    failing(system_call which, int error, int times = always) noexcept;
+    /// @param after  so many succeed before
+    failing(system_call which, int error, int times = always, int after = 0) noexcept;
     failing(const failing&) = delete;
     ~failing();
 

@@ -11,8 +11,9 @@
 
 namespace test {
 
-/// Whether `f` returns true, in a process of its own: it may also crash, abort or hang.
-inline bool survives(const std::function<bool()>& f) {
+/// How a process ends that does nothing but `f`: its exit code, 0 if `f` returns true and 1 if not (or what
+/// it gives _exit); -1 if it crashes, aborts or hangs.
+inline int status_of(const std::function<bool()>& f) {
     std::fflush(nullptr); // else the child has what is in the buffers as well
     const pid_t child = fork();
     if (child < 0)
@@ -31,7 +32,10 @@ inline bool survives(const std::function<bool()>& f) {
     }
     int status = 0;
     waitpid(child, &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
+
+/// Whether `f` returns true, in a process of its own: it may also crash, abort or hang.
+inline bool survives(const std::function<bool()>& f) { return status_of(f) == 0; }
 
 } // namespace test

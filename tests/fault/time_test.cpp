@@ -1,0 +1,181 @@
+// The clock jumps, by hours and by centuries: what is due comes, what is not waits, nothing overflows.
+
+#include "time.hpp"
+
+#include <test/eventually.hpp>
+#include <test/io.hpp>
+#include <test/layouts.hpp>
+
+#include <magpie/magpie.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <vector>
+
+using namespace std::chrono_literals;
+using magpie::task;
+using test::jump;
+
+namespace {
+
+constexpr auto year = 24h * 365;
+constexpr auto for_ever = magpie::clock::duration::max();
+
+task<> turns(int n) {
+    for (int i = 0; i < n; ++i)
+        co_await magpie::yield_now();
+}
+
+/// On each layout, on its futex and on the reactor.
+template <class F>
+void on_each_driver(F f) {
+    for (const bool with_io : {false, true}) {
+        CAPTURE(with_io);
+        test::on_each_layout([&](const magpie::runtime_builder& b) {
+            const test::jumping_clock at_end;
+            const magpie::runtime rt = b.build();
+            std::optional<magpie::io::tcp_listener> listener;
+            if (with_io) {
+                const auto in = rt.enter();
+                listener = magpie::io::tcp_listener::bind(magpie::io::endpoint::loopback_v4(0));
+            }
+            f(rt);
+        });
+    }
+}
+
+} // namespace
+
+TEST_SUITE("fault.time") {
+    TEST_CASE(
+        "a jump of hours, of years, of two centuries x sleeps: those that are due end, no other") {
+        on_each_driver([](const magpie::runtime& rt) {
+            std::vector<magpie::join_handle<>> sleeps;
+            const std::vector<magpie::clock::duration> durations{
+                30s, 1h, 5h, 300 * 24h, 3 * year, 50 * year, 250 * year};
+            auto sleep = [](magpie::clock::duration d) -> task<> { co_await magpie::sleep_for(d); };
+            for (const auto d : durations)
+                sleeps.push_back(rt.spawn(sleep(d)));
+            auto never = rt.spawn(sleep(for_ever));
+            rt.block_on(turns(10));
+            const auto begin = std::chrono::steady_clock::now();
+            for (const magpie::clock::duration d :
+                 {magpie::clock::duration(2h), magpie::clock::duration(year),
+                  magpie::clock::duration(60 * year), magpie::clock::duration(140 * year)}) {
+                jump(d);
+                rt.block_on(sleep(1ms)); // the event that comes; and what is armed now ends in its time
+                const auto since = std::chrono::steady_clock::now() - begin;
+                for (std::size_t i = 0; i < sleeps.size(); ++i) {
+                    CAPTURE(i);
+                    if (durations[i] <= since)
+                        CHECK(test::ends(sleeps[i]));
+                    else
+                        CHECK(!sleeps[i].is_finished());
+                }
+            }
+            CHECK(!never.is_finished());
+        });
+    }
+
+    TEST_CASE("a jump x intervals, time-outs, deadlines, shutdown: each goes on") {
+        on_each_driver([](const magpie::runtime& rt) {
+            std::atomic<int> ticks{0};
+            auto tick = [](std::atomic<int>& n, magpie::missed_tick what) -> task<> {
+                magpie::interval every(1h, what);
+                for (;;) {
+                    co_await every.tick();
+                    n.fetch_add(1, std::memory_order_relaxed);
+                }
+            };
+            magpie::sync::event never;
+            auto limited = [](magpie::sync::event& e) -> task<bool> {
+                const auto in_time = co_await magpie::timeout(1h, e.wait());
+                co_return !in_time;
+            };
+            auto dated = [](magpie::sync::event& e) -> task<bool> {
+                const auto in_time = co_await magpie::deadline(10 * year, e.wait());
+                co_return !in_time;
+            };
+            auto skips = rt.spawn(tick(ticks, magpie::missed_tick::skip));
+            auto delays = rt.spawn(tick(ticks, magpie::missed_tick::delay));
+            auto limit = rt.spawn(limited(never));
+            auto date = rt.spawn(dated(never));
+            rt.block_on(turns(10));
+            CHECK(test::eventually([&] { return ticks == 2; })); // the first is at once
+            jump(100 * year);
+            rt.block_on(turns(10));
+            CHECK(test::eventually([&] { return ticks == 4; })); // not one for each that was missed
+            CHECK(limit.blocking_join());
+            CHECK(date.blocking_join());
+            jump(90 * year);
+            rt.block_on(turns(10));
+            CHECK(test::eventually([&] { return ticks == 6; }));
+            skips.abort();
+            delays.abort();
+            rt.block_on(turns(10));
+            CHECK(test::ends_cancelled(skips));
+            CHECK(test::ends_cancelled(delays));
+        });
+    }
+
+    TEST_CASE("a jump x threads that are kept for a while, and for ever") {
+        for (const auto keep : {std::chrono::nanoseconds(1h), std::chrono::nanoseconds::max()}) {
+            const test::jumping_clock at_end;
+            const magpie::runtime rt = test::multi_thread(1).thread_keep_alive(keep).build();
+            auto call = []() -> task<int> {
+                co_return co_await magpie::spawn_blocking([] { return 1; });
+            };
+            CHECK(rt.block_on(call()) == 1);
+            CHECK(test::eventually([&] { return rt.metrics().idle_blocking_threads == 1; }));
+            jump(2h);
+            CHECK(rt.block_on(call()) == 1);
+            CHECK(test::eventually([&] { return rt.metrics().idle_blocking_threads == 1; }));
+        }
+    }
+
+    TEST_CASE("the longest durations x everything that takes one: it waits, and does not overflow") {
+        test::on_each_layout([](const magpie::runtime_builder& b) {
+            const magpie::runtime rt = b.build();
+            rt.block_on([]() -> task<> {
+                magpie::sync::event never;
+                auto limited = [&]() -> task<> {
+                    static_cast<void>(co_await magpie::timeout(for_ever, never.wait()));
+                };
+                auto dated = [&]() -> task<> {
+                    static_cast<void>(co_await magpie::deadline(for_ever, never.wait()));
+                };
+                auto slept = []() -> task<> { co_await magpie::sleep_for(for_ever); };
+                auto ticked = []() -> task<> {
+                    magpie::interval every(for_ever);
+                    co_await every.tick();
+                    co_await every.tick();
+                };
+                auto shielded = [&]() -> task<> { co_await magpie::shield(for_ever, never.wait()); };
+                auto [tx, rx] = magpie::sync::mpsc::channel<int>(1);
+                static_cast<void>(tx.try_send(1));
+                auto& full = tx;
+                auto sent = [&]() -> task<> {
+                    static_cast<void>(co_await full.send_timeout(2, for_ever));
+                };
+                magpie::join_set<> all;
+                all.spawn(limited());
+                all.spawn(dated());
+                all.spawn(slept());
+                all.spawn(ticked());
+                all.spawn(sent());
+                co_await magpie::sleep_for(2ms);
+                CHECK(all.size() == 5);
+                const auto none = co_await magpie::timeout(1ms, all.join_next());
+                CHECK(!none);
+                auto s = magpie::spawn(shielded());
+                co_await magpie::yield_now();
+                never.set();
+                co_await s;
+                co_await all.shutdown();
+            }());
+        });
+    }
+}
