@@ -132,7 +132,8 @@ auto submit_blocking(executor& e, F&& f, std::source_location where) {
 /// it never does; without a token, one that runs cannot be stopped. Dropping the handle lets it run.
 ///
 /// @return the handle; its value is what `f` returns, its exception what `f` throws
-/// @throws std::logic_error outside of a runtime; std::system_error without any thread
+/// @throws std::logic_error outside of a runtime; std::bad_alloc; std::system_error if there is no thread for
+///         such calls and none can be made (if there is one, `f` waits for that)
 /// @par Thread safety
 /// From a task, or from a thread that has entered a runtime.
 template <class F>
