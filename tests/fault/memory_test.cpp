@@ -437,6 +437,17 @@ task<> waits_for_time() {
 
 // --- what waits ---
 
+task<> wait_in_turn(ms::mutex& m, ms::semaphore& permits, ms::event& open, ms::notify& ring,
+                    ms::latch& done, int& count) {
+    co_await open.wait();
+    auto permit = co_await permits.acquire();
+    auto held = co_await m.lock();
+    co_await magpie::yield_now();
+    ++count;
+    ring.notify_one();
+    done.count_down();
+}
+
 task<> waits() {
     ms::mutex m;
     ms::semaphore permits(1);
@@ -444,21 +455,11 @@ task<> waits() {
     ms::notify ring;
     ms::latch done(4);
     int count = 0;
-    auto work = [](ms::mutex& m, ms::semaphore& permits, ms::event& open, ms::notify& ring,
-                   ms::latch& done, int& count) -> task<> {
-        co_await open.wait();
-        auto permit = co_await permits.acquire();
-        auto held = co_await m.lock();
-        co_await magpie::yield_now();
-        ++count;
-        ring.notify_one();
-        done.count_down();
-    };
     magpie::join_set<> all;
     std::exception_ptr error;
     try {
         for (int i = 0; i < 4; ++i)
-            all.spawn(work(m, permits, open, ring, done, count));
+            all.spawn(wait_in_turn(m, permits, open, ring, done, count));
     } catch (const std::bad_alloc&) {
         error = std::current_exception();
     }
