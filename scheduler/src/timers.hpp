@@ -4,6 +4,7 @@
 
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/await_transform.hpp>
+#include <magpie/core/detail/cell.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/timer.hpp>
 
@@ -117,6 +118,8 @@ public:
                 leaf_access::prefetch_place(*group[i]);
             for (std::size_t i = 0; i < size; ++i)
                 leaf_access::prefetch_strand(*group[i]);
+            for (std::size_t i = 0; i < size; ++i) // the strands of this executor are cells
+                static_cast<const cell&>(leaf_access::strand_of(*group[i])).prefetch_neighbours();
             for (std::size_t i = 0; i < size; ++i)
                 wake(*group[i]);
             n += size;

@@ -113,7 +113,10 @@ private:
         if (!c.is_enrolled())
             return;
         c.set_enrolled(false);
-        (c.registry_previous != nullptr ? c.registry_previous->registry_next : idle_) = c.registry_next;
+        if (c.registry_previous != nullptr)
+            c.registry_previous->registry_next = c.registry_next;
+        else
+            idle_ = c.registry_next;
         if (c.registry_next != nullptr)
             c.registry_next->registry_previous = c.registry_previous;
         c.registry_previous = c.registry_next = nullptr;

@@ -118,7 +118,10 @@ private:
         const bool first = idle_ == &c;
         if (!first && c.registry_previous == nullptr)
             return; // in no list
-        (first ? idle_ : c.registry_previous->registry_next) = c.registry_next;
+        if (first)
+            idle_ = c.registry_next;
+        else
+            c.registry_previous->registry_next = c.registry_next;
         if (c.registry_next != nullptr)
             c.registry_next->registry_previous = c.registry_previous;
         c.registry_previous = c.registry_next = nullptr;

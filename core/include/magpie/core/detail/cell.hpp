@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/context.hpp>
 #include <magpie/core/detail/outcome.hpp>
 #include <magpie/core/detail/promise.hpp>
@@ -19,6 +20,8 @@ struct task_failure;
 }
 
 namespace magpie::detail {
+
+class cell;
 
 /// Where a task was spawned, its name and what it carries from its birth: one word, for most have
 /// only the first.
@@ -82,6 +85,27 @@ private:
     std::uintptr_t word_; // a pointer, to a record or to the place, and the two bits
 };
 
+/// Leads to another task in an executor's list; changed under the executor's lock.
+class registry_link {
+public:
+    registry_link() noexcept = default;
+    registry_link(const registry_link&) = delete;
+    registry_link& operator=(const registry_link& other) noexcept {
+        *this = static_cast<cell*>(other);
+        return *this;
+    }
+    // Relaxed: the lock orders them. Who reads one without it only fetches what is there.
+    cell* operator=(cell* c) noexcept {
+        to_.store(c, std::memory_order_relaxed);
+        return c;
+    }
+    operator cell*() const noexcept { return to_.load(std::memory_order_relaxed); }
+    cell* operator->() const noexcept { return *this; }
+
+private:
+    atomic<cell*> to_{nullptr};
+};
+
 /// A spawned task: its strand, the word by which it is joined, and who it is. The result stands
 /// in `result_cell<T>`. Cells are made and freed through the frame allocator.
 class cell : public strand {
@@ -95,8 +119,8 @@ public:
         deallocate_frame(block, size);
     }
 
-    cell* registry_previous = nullptr; ///< the executor's list of idle tasks
-    cell* registry_next = nullptr;
+    registry_link registry_previous; ///< the executor's list of idle tasks
+    registry_link registry_next;
     std::uint64_t id = 0; ///< given by the executor when it adopts the cell
 
     std::source_location where() const noexcept { return origin_.where(); }
@@ -152,6 +176,15 @@ public:
 
     /// Ends the cell's life as a task: publishes the result. The cell may be gone afterwards.
     void complete() noexcept;
+
+    /// Brings nearer what leaving the executor's list touches: its neighbours there, which are as cold as
+    /// it was. For who is going to wake one that has waited long.
+    void prefetch_neighbours() const noexcept {
+        if (const cell* const c = registry_next)
+            __builtin_prefetch(&c->registry_next, 1);
+        if (const cell* const c = registry_previous)
+            __builtin_prefetch(&c->registry_next, 1);
+    }
 
     bool is_enrolled() const noexcept { return enrolled_; }
     void set_enrolled(bool on) noexcept { enrolled_ = on; }
