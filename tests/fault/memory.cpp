@@ -1,5 +1,7 @@
 #include "memory.hpp"
 
+#include <magpie/core/config.hpp>
+
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -57,8 +59,6 @@ void* __real_realloc(void* p, std::size_t n);
 void* __real_aligned_alloc(std::size_t alignment, std::size_t n);
 int __real_posix_memalign(void** p, std::size_t alignment, std::size_t n);
 void* __real_mmap(void* at, std::size_t n, int protection, int flags, int fd, off_t offset);
-void* __real__ZN6magpie6detail14allocate_frameEm(std::size_t n);
-void __real__ZN6magpie6detail16deallocate_frameEPvm(void* p, std::size_t n) noexcept;
 
 void* __wrap_malloc(std::size_t n) {
     if (!test::refused())
@@ -94,18 +94,24 @@ void* __wrap_mmap(void* at, std::size_t n, int protection, int flags, int fd, of
     return MAP_FAILED;
 }
 
-// magpie::detail::allocate_frame and deallocate_frame
-void* __wrap__ZN6magpie6detail14allocate_frameEm(std::size_t n) {
+// magpie::detail::allocate_recycled and deallocate_recycled. Large frames, and all frames without the frame
+// allocator, are operator new's.
+#if !defined(MAGPIE_NO_FRAME_ALLOCATOR)
+void* __real__ZN6magpie6detail17allocate_recycledEm(std::size_t cls);
+void __real__ZN6magpie6detail19deallocate_recycledEPvm(void* p, std::size_t cls) noexcept;
+
+void* __wrap__ZN6magpie6detail17allocate_recycledEm(std::size_t cls) {
     if (test::refused())
         throw std::bad_alloc();
-    void* const p = __real__ZN6magpie6detail14allocate_frameEm(n);
+    void* const p = __real__ZN6magpie6detail17allocate_recycledEm(cls);
     test::frames.fetch_add(1, std::memory_order_relaxed);
     return p;
 }
-void __wrap__ZN6magpie6detail16deallocate_frameEPvm(void* p, std::size_t n) noexcept {
+void __wrap__ZN6magpie6detail19deallocate_recycledEPvm(void* p, std::size_t cls) noexcept {
     test::frames.fetch_sub(1, std::memory_order_relaxed);
-    __real__ZN6magpie6detail16deallocate_frameEPvm(p, n);
+    __real__ZN6magpie6detail19deallocate_recycledEPvm(p, cls);
 }
+#endif
 
 } // extern "C"
 

@@ -742,13 +742,13 @@ TEST_SUITE("fault.memory") {
         for (std::size_t n = 1;; ++n) {
             CAPTURE(n);
             bool reached = true;
-            for (const bool multi : {true, false}) {
+            for (const magpie::runtime_builder& b :
+                 {test::multi_thread(2), test::current_thread(), test::thread_per_core(2)}) {
                 const auto builds = [&] {
                     refused_memory at(n);
                     bool well = false;
                     try {
-                        const magpie::runtime rt =
-                            (multi ? test::multi_thread(2) : test::current_thread()).build();
+                        const magpie::runtime rt = b.build();
                         well = rt.block_on(number(7)) == 7;
                     } catch (const std::bad_alloc&) {
                         well = true;

@@ -67,10 +67,9 @@ private:
 
 TEST_SUITE("fault.threads") {
     TEST_CASE("no thread x each worker of a runtime that is built: the error, and nothing is left") {
-        for (const std::size_t stack : {std::size_t{0}, std::size_t{256 * 1024}}) {
-            auto b = test::multi_thread(4);
-            if (stack != 0)
-                b.thread_stack_size(stack);
+        for (magpie::runtime_builder b :
+             {test::multi_thread(4), test::multi_thread(4).thread_stack_size(256 * 1024),
+              test::thread_per_core(4), test::thread_per_core(4).thread_stack_size(256 * 1024)}) {
             CHECK(b.build().block_on(number(1)) == 1);
             const std::size_t threads = live_threads();
             const std::size_t descriptors = test::open_descriptors();

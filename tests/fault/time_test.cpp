@@ -12,7 +12,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -27,6 +29,19 @@ constexpr auto for_ever = magpie::clock::duration::max();
 task<> turns(int n) {
     for (int i = 0; i < n; ++i)
         co_await magpie::yield_now();
+}
+
+task<> count(std::atomic<int>& n) {
+    n.fetch_add(1, std::memory_order_relaxed);
+    co_return;
+}
+
+/// Runs it on each shard, so that each looks at the clock: a thread that sleeps in the kernel sees no jump.
+template <class Task>
+void on_each_shard(const magpie::runtime& rt, Task make) {
+    // What is spawned from outside goes to each in turn.
+    for (std::size_t i = 0; i < rt.worker_threads(); ++i)
+        rt.block_on(make());
 }
 
 /// On each layout, on its futex and on the reactor.
@@ -57,16 +72,21 @@ TEST_SUITE("fault.time") {
             const std::vector<magpie::clock::duration> durations{
                 30s, 1h, 5h, 300 * 24h, 3 * year, 50 * year, 250 * year};
             auto sleep = [](magpie::clock::duration d) -> task<> { co_await magpie::sleep_for(d); };
-            for (const auto d : durations)
-                sleeps.push_back(rt.spawn(sleep(d)));
-            auto never = rt.spawn(sleep(for_ever));
-            rt.block_on(turns(10));
+            // A task may begin behind the jump, and is as late then.
+            auto until = [](magpie::clock::time_point at) -> task<> {
+                co_await magpie::sleep_until(at);
+            };
             const auto begin = std::chrono::steady_clock::now();
+            for (const auto d : durations)
+                sleeps.push_back(rt.spawn(until(begin + d)));
+            auto never = rt.spawn(sleep(for_ever));
+            on_each_shard(rt, [] { return turns(10); });
             for (const magpie::clock::duration d :
                  {magpie::clock::duration(2h), magpie::clock::duration(year),
                   magpie::clock::duration(60 * year), magpie::clock::duration(140 * year)}) {
                 jump(d);
-                rt.block_on(sleep(1ms)); // the event that comes; and what is armed now ends in its time
+                // The event that comes; and what is armed now ends in its time.
+                on_each_shard(rt, [&] { return sleep(1ms); });
                 const auto since = std::chrono::steady_clock::now() - begin;
                 for (std::size_t i = 0; i < sleeps.size(); ++i) {
                     CAPTURE(i);
@@ -83,39 +103,43 @@ TEST_SUITE("fault.time") {
     TEST_CASE("a jump x intervals, time-outs, deadlines, shutdown: each goes on") {
         on_each_driver([](const magpie::runtime& rt) {
             std::atomic<int> ticks{0};
-            auto tick = [](std::atomic<int>& n, magpie::missed_tick what) -> task<> {
+            std::atomic<int> waits{0}; // how often somebody has begun to
+            auto tick = [](std::atomic<int>& n, std::atomic<int>& begun,
+                           magpie::missed_tick what) -> task<> {
                 magpie::interval every(1h, what);
                 for (;;) {
-                    co_await every.tick();
+                    co_await magpie::join(every.tick(), count(begun)); // in this order
                     n.fetch_add(1, std::memory_order_relaxed);
                 }
             };
             magpie::sync::event never;
-            auto limited = [](magpie::sync::event& e) -> task<bool> {
-                const auto in_time = co_await magpie::timeout(1h, e.wait());
-                co_return !in_time;
+            auto limited = [](magpie::sync::event& e, std::atomic<int>& begun) -> task<bool> {
+                const auto both = co_await magpie::join(magpie::timeout(1h, e.wait()), count(begun));
+                co_return !std::get<0>(both);
             };
-            auto dated = [](magpie::sync::event& e) -> task<bool> {
-                const auto in_time = co_await magpie::deadline(10 * year, e.wait());
-                co_return !in_time;
+            auto dated = [](magpie::sync::event& e, std::atomic<int>& begun) -> task<bool> {
+                const auto both = co_await magpie::join(magpie::deadline(10 * year, e.wait()),
+                                                        count(begun));
+                co_return !std::get<0>(both);
             };
-            auto skips = rt.spawn(tick(ticks, magpie::missed_tick::skip));
-            auto delays = rt.spawn(tick(ticks, magpie::missed_tick::delay));
-            auto limit = rt.spawn(limited(never));
-            auto date = rt.spawn(dated(never));
-            rt.block_on(turns(10));
-            CHECK(test::eventually([&] { return ticks == 2; })); // the first is at once
+            auto skips = rt.spawn(tick(ticks, waits, magpie::missed_tick::skip));
+            auto delays = rt.spawn(tick(ticks, waits, magpie::missed_tick::delay));
+            auto limit = rt.spawn(limited(never, waits));
+            auto date = rt.spawn(dated(never, waits));
+            on_each_shard(rt, [] { return turns(10); });
+            CHECK(test::eventually([&] { return ticks == 2 && waits == 6; })); // the first is at once
             jump(100 * year);
-            rt.block_on(turns(10));
-            CHECK(test::eventually([&] { return ticks == 4; })); // not one for each that was missed
+            on_each_shard(rt, [] { return turns(10); });
+            CHECK(test::eventually(
+                [&] { return ticks == 4 && waits == 8; })); // not one for each that was missed
             CHECK(limit.blocking_join());
             CHECK(date.blocking_join());
             jump(90 * year);
-            rt.block_on(turns(10));
+            on_each_shard(rt, [] { return turns(10); });
             CHECK(test::eventually([&] { return ticks == 6; }));
             skips.abort();
             delays.abort();
-            rt.block_on(turns(10));
+            on_each_shard(rt, [] { return turns(10); });
             CHECK(test::ends_cancelled(skips));
             CHECK(test::ends_cancelled(delays));
         });

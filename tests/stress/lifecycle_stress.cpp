@@ -10,6 +10,7 @@
 #include <test/captured_log.hpp>
 #include <test/eventually.hpp>
 #include <test/io.hpp>
+#include <test/layouts.hpp>
 #include <test/limits.hpp>
 
 #include <doctest/doctest.h>
@@ -233,16 +234,19 @@ task<> wait_somehow(shared_world w, std::uint64_t how, std::uint64_t n, counted)
 struct shape {
     magpie::runtime_builder builder;
     bool has_io = true;
-    bool multi = true;
+    bool has_threads = true;
 };
 
 shape any_shape(random_source& r) {
     shape s;
-    s.multi = below(r, 4) != 0;
+    const std::uint64_t layout = below(r, 4);
+    s.has_threads = layout != 0;
     s.has_io = below(r, 3) == 0;
-    s.builder.layout(s.multi ? magpie::layout::multi_thread : magpie::layout::current_thread)
-        .worker_threads(1 + below(r, 4))
-        .io(s.has_io)
+    const std::size_t workers = 1 + below(r, 4);
+    s.builder = layout == 0   ? test::current_thread()
+                : layout == 1 ? test::thread_per_core(workers)
+                              : test::multi_thread(workers);
+    s.builder.io(s.has_io)
         .lifo_slot(below(r, 2) == 0)
         .budget(static_cast<std::uint16_t>(1 + below(r, 128)))
         .event_interval(static_cast<std::uint32_t>(1 + below(r, 61)))
@@ -295,7 +299,7 @@ void live_and_die(random_source& r) {
     };
     // A current_thread runtime that does not wait for tasks that take their time has no thread for them.
     const std::uint64_t way = below(r, 6);
-    switch (!s.multi && (way == 1 || way == 2) ? 6 : way) {
+    switch (!s.has_threads && (way == 1 || way == 2) ? 6 : way) {
     case 0: // a worker, or whoever drives, while this thread waits for it
     {
         const auto handle = rt->handle(); // the runtime itself is used by the task
@@ -357,11 +361,11 @@ TEST_SUITE("stress.lifecycle") {
         const std::uint64_t first = seed();
         MESSAGE("seed " << first);
         const ledger same;
-        const int total = rounds(1'000'000);
-        std::atomic<int> ended{0};
-        {
+        const int total = rounds(500'000); // of each layout
+        for (const magpie::runtime_builder& b : {test::multi_thread(2), test::thread_per_core(2)}) {
+            std::atomic<int> ended{0};
             const auto w = std::make_shared<world>();
-            const runtime rt = runtime::builder().worker_threads(2).build();
+            const runtime rt = b.build();
             auto spawner = [](shared_world of, std::uint64_t s, int n,
                               std::atomic<int>& count) -> task<> {
                 random_source r(s);
@@ -407,8 +411,8 @@ TEST_SUITE("stress.lifecycle") {
             }
             for (auto& h : spawners)
                 h.blocking_join();
+            CHECK(ended == total / 5 * 5);
         }
-        CHECK(ended == total / 5 * 5);
     }
 
     TEST_CASE("tasks that throw from everywhere: each failure is told once") {
@@ -429,17 +433,17 @@ TEST_SUITE("stress.lifecycle") {
         const std::uint64_t first = seed();
         MESSAGE("seed " << first);
         const ledger same;
-        std::atomic<long> unhandled{0};
-        std::atomic<long> expected{0};
-        std::atomic<long> received{0};
-        {
+        for (magpie::runtime_builder b : {test::multi_thread(2), test::thread_per_core(2)}) {
+            std::atomic<long> unhandled{0};
+            std::atomic<long> expected{0};
+            std::atomic<long> received{0};
+            b.on_unhandled_exception([&](const magpie::unhandled_exception&) {
+                unhandled.fetch_add(1, std::memory_order_relaxed);
+            });
             const auto w = std::make_shared<world>();
-            const runtime rt = runtime::builder()
-                                   .worker_threads(2)
-                                   .on_unhandled_exception([&](const magpie::unhandled_exception&) {
-                                       unhandled.fetch_add(1, std::memory_order_relaxed);
-                                   })
-                                   .build();
+            std::optional<runtime> rt(b.build());
+            // block_in_place, the last kind, is for multi_thread.
+            const std::uint64_t kinds = rt->layout() == magpie::layout::multi_thread ? 16 : 15;
             auto one = [](shared_world, std::uint64_t how, counted) -> task<> {
                 const counted here;
                 auto fails = [](bool later, counted) -> task<int> {
@@ -511,12 +515,12 @@ TEST_SUITE("stress.lifecycle") {
                 }
             };
             random_source r(first);
-            const int n = rounds(50'000);
+            const int n = rounds(25'000);
             for (int i = 0; i < n; i += 16) {
                 std::vector<join_handle<>> live;
                 for (int k = 0; k < 16; ++k) {
-                    const std::uint64_t how = below(r, 16);
-                    auto h = rt.spawn(one(w, how, counted()));
+                    const std::uint64_t how = below(r, kinds);
+                    auto h = rt->spawn(one(w, how, counted()));
                     expected.fetch_add(1, std::memory_order_relaxed);
                     if (below(r, 2) == 0)
                         h.detach();
@@ -532,9 +536,10 @@ TEST_SUITE("stress.lifecycle") {
                 }
             }
             CHECK(rest());
+            rt.reset();
+            CHECK(received + unhandled >=
+                  expected); // a second failure of one task is told to the hook as well
+            CHECK(received > 0);
         }
-        CHECK(received + unhandled >=
-              expected); // a second failure of one task is told to the hook as well
-        CHECK(received > 0);
     }
 }

@@ -201,22 +201,23 @@ scenario abort_and_end(
 mistake open_to_aborts(abort_and_end, "a task ends without a look at aborts",
                        {"cell::closes_to_aborts", "modify", how::left_out});
 
-scenario wake_and_close(
-    "shard.wake_and_close", {.preemptions = 2, .full = 3, .which = timeouts::soon}, [] {
-        const auto rt = make_shards(1);
-        slot s("slot");
-        bool woken = false;
-        auto handle = magpie::detail::spawn_on(*rt->shards.front(), wait(s, woken),
-                                               std::source_location::current());
-        thread("worker", [&] { rt->shards.front()->workers[0]->run(); });
-        thread("waker", [&] { s.set(); });
-        thread("closer", [&] {
-            magpie_model::step_when([&] { return woken; }, "wait for the task", nullptr);
-            rt->close();
-        });
-        run();
-        check(handle.is_finished() && rt->stopped(), "the wake has come");
-    });
+scenario wake_and_close("shard.wake_and_close", {.preemptions = 2, .full = 3, .which = timeouts::soon},
+                        [] {
+                            const auto rt = make_shards(1);
+                            slot s("slot");
+                            bool woken = false;
+                            auto handle = magpie::detail::spawn_on(*rt->shards.front(), wait(s, woken),
+                                                                   std::source_location::current());
+                            thread("worker", [&] { rt->shards.front()->workers[0]->run(); });
+                            thread("waker", [&] { s.set(); });
+                            thread("closer", [&] {
+                                magpie_model::step_when([&] { return woken; }, "wait for the task",
+                                                        nullptr);
+                                rt->close();
+                            });
+                            run();
+                            check(handle.is_finished() && rt->stopped(), "the wake has come");
+                        });
 
 mistake wake_unseen(wake_and_close, "who sends sees an old idle word",
                     {"idle_set::wake_one", "load", how::outdated});
