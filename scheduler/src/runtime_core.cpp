@@ -284,7 +284,7 @@ driver& runtime_core::install_driver(driver_factory make) {
     if (driver& d = the_driver(); &d != &before) // somebody else was faster
         return d;
     driver& d = *make();
-    // Release: pairs with the_driver(). seq_cst: the group sets its stop, and then reads this (stops()).
+    // Release: pairs with the_driver(). seq_cst: the group sets its stop, and then reads this (end_sleep()).
     driver_.exchange(&d, std::memory_order_seq_cst);
     before.wake();
     d.wake();
@@ -402,8 +402,7 @@ std::uint64_t runtime_core::spawned() const noexcept {
     return n;
 }
 
-void runtime_core::stops() noexcept {
-    stopped_.store(true, std::memory_order_release);      // pairs with stopped()
+void runtime_core::end_sleep() noexcept {
     driver_.load(std::memory_order_seq_cst)->shut_down(); // see install_driver()
     notify_all();
 }

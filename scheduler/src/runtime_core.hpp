@@ -83,7 +83,9 @@ public:
 
     // --- for the group ---
     void closes() noexcept { closing_.store(true, std::memory_order_relaxed); } // a hint
-    void stops() noexcept; ///< everything has ended
+    /// Everything has ended. Release: pairs with stopped().
+    void stops() noexcept { stopped_.store(true, std::memory_order_release); }
+    void end_sleep() noexcept; ///< of workers and driver, then
     std::uint64_t ended() const noexcept;
     std::uint64_t spawned() const noexcept;
     std::uint64_t remote_schedules() const noexcept {

@@ -404,10 +404,12 @@ bool runtime_group::all_ended() const noexcept {
 bool runtime_group::stop_if_all_ended() noexcept {
     if (!all_ended())
         return false;
+    for (const auto& s : shards) // by everybody who finds it: his own loop ends by it
+        s->stops();
     // Release: pairs with stopped(). seq_cst: install_driver() writes the slot and then reads this.
     if (!stopped_.exchange(true, std::memory_order_seq_cst))
         for (const auto& s : shards)
-            s->stops();
+            s->end_sleep();
     return true;
 }
 
