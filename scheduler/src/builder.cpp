@@ -2,6 +2,7 @@
 
 #include "cpu_count.hpp"
 #include "runtime_group.hpp"
+#include "topology.hpp"
 
 #include <magpie/scheduler/runtime.hpp>
 
@@ -51,7 +52,7 @@ void place(detail::runtime_options& o, complaints& wrong) {
                      "worker_threads: thread_per_core has a shard a core, and the process may use " +
                          std::to_string(usable.size()) +
                          "; to put several on one, name it as often in affinity");
-        o.affinity = usable;
+        o.affinity = detail::spread(detail::read_places(usable));
         o.affinity.resize(std::min(o.worker_threads, usable.size()));
     } else {
         if (o.worker_threads == 0)

@@ -338,6 +338,18 @@ TEST_SUITE("scheduler.thread_per_core") {
         CHECK(m.spawned == 10);
         CHECK(m.workers[0].turns >= 10);
         CHECK(m.workers[1].turns >= 10);
+        CHECK(m.imbalance() < 0.5);
+    }
+
+    TEST_CASE("the imbalance tells an even spread from one shard that does it all") {
+        magpie::runtime_metrics m;
+        CHECK(m.imbalance() == 0);
+        m.workers.resize(4);
+        for (magpie::worker_metrics& w : m.workers)
+            w.turns = 100;
+        CHECK(m.imbalance() == 0);
+        m.workers[1].turns = m.workers[2].turns = m.workers[3].turns = 0;
+        CHECK(m.imbalance() == 3);
     }
 
     TEST_CASE("spawn_local is welcome: every task is local") {

@@ -9,6 +9,7 @@
 #include <magpie/io/read.hpp>
 #include <magpie/io/readiness.hpp>
 #include <magpie/io/resolve.hpp>
+#include <magpie/io/serve.hpp>
 #include <magpie/io/signal.hpp>
 #include <magpie/io/stream.hpp>
 #include <magpie/io/tcp_connect.hpp>

@@ -101,7 +101,7 @@ public:
     runtime_builder& io(bool on);
     /// @param cpus  processors that the workers are bound to, in turn; not empty, and the process may use
     ///              each; default: none. With `thread_per_core` the core of each shard, by default the
-    ///              first ones that the process may use; who names one twice gets two shards on it.
+    ///              first hardware thread of each; who names one twice gets two shards on it.
     runtime_builder& affinity(std::vector<std::size_t> cpus);
     /// @param d  a task that keeps its worker longer than this in one piece is reported, once a
     ///           piece, above 0; default 1 s. Needs a second worker to notice, so `thread_per_core` and

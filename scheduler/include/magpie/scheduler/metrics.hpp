@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <vector>
@@ -30,6 +31,21 @@ struct runtime_metrics {
     std::size_t blocking_threads = 0;       ///< threads of the blocking pool, busy or idle
     std::size_t idle_blocking_threads = 0;  ///< ... and how many of them wait for work
     std::size_t blocking_depth = 0;         ///< blocking calls that wait for a thread
+
+    /// How unevenly the turns are spread over the workers (on `thread_per_core` the shards): the busiest
+    /// one's, over the mean, less 1. So 0 is even, and `workers.size() - 1` says that one has run them all.
+    double imbalance() const noexcept {
+        std::uint64_t all = 0;
+        std::uint64_t most = 0;
+        for (const worker_metrics& w : workers) {
+            all += w.turns;
+            most = std::max(most, w.turns);
+        }
+        return all == 0 ? 0
+                        : static_cast<double>(most) * static_cast<double>(workers.size()) /
+                                  static_cast<double>(all) -
+                              1;
+    }
 };
 
 } // namespace magpie
