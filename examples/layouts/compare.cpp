@@ -137,7 +137,7 @@ private:
     std::size_t count_runs() const {
         std::size_t loads = count_rates();
         for (const variation& v : variations)
-            loads += wanted(asked_.loads, v.name) || needs_best(v) ? 1 : 0;
+            loads += wanted(asked_.loads, v.name) || needs_best(v) ? 1U : 0U;
         return asked_.services.size() * asked_.layouts.size() * asked_.repetitions * loads;
     }
     /// Rates are shares of what the plain load has reached.
