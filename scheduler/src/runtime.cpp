@@ -115,13 +115,6 @@ bool must_not_wait_for(const detail::runtime_group& group) noexcept {
            (w != nullptr && &w->core().group == &group);
 }
 
-/// For what cannot throw.
-void require_own_or_terminate(const detail::runtime_group& group) noexcept {
-    if (detail::is_inherited(group.id_base()))
-        detail::fatal(detail::inherited_runtime, group.made_at.file_name(),
-                      static_cast<int>(group.made_at.line()));
-}
-
 } // namespace
 
 runtime::runtime() : runtime(runtime_builder().build()) {}
@@ -138,7 +131,7 @@ runtime::~runtime() {
     if (handle_.group_ == nullptr)
         return;
     detail::runtime_group& group = *handle_.group_;
-    require_own_or_terminate(group);
+    group.require_own_or_terminate();
     if (must_not_wait_for(group)) {
         detail::fatal("the runtime that was made here was destroyed inside a task, or on one of its "
                       "own threads, which would have to wait for itself: call "
@@ -175,7 +168,7 @@ void runtime::shutdown_background() noexcept {
         return;
     // A current_thread runtime that nobody drives has no thread of its own: drop its tasks here.
     detail::runtime_group& group = *handle_.group_;
-    require_own_or_terminate(group);
+    group.require_own_or_terminate();
     if (!group.has_threads()) {
         group.shutdown(std::chrono::steady_clock::now());
         // Relaxed: a hint. Who has the seat drives them to their end.

@@ -2,7 +2,6 @@
 
 #include "futex_driver.hpp"
 
-#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
@@ -72,9 +71,8 @@ void runtime_core::schedule(strand& s, placement where) noexcept {
         w->schedule(s, where, here);
         return;
     }
-    if (is_inherited(group.id_base())) [[unlikely]] // a relaxed load: nobody here would run it
-        fatal(inherited_runtime, group.made_at.file_name(), static_cast<int>(group.made_at.line()));
-    const visitor inside(*this); // the strand keeps the core alive until it is queued
+    group.require_own_or_terminate(); // nobody here would run it
+    const visitor inside(*this);      // the strand keeps the core alive until it is queued
     remote_schedules_.fetch_add(1, std::memory_order_relaxed); // a statistic
     injected.push(s);
     notify_one();
@@ -87,7 +85,8 @@ void runtime_core::send(parcel p) noexcept {
             notify_one();
         return;
     }
-    const visitor inside(*this); // as in schedule()
+    group.require_own_or_terminate(); // as in schedule()
+    const visitor inside(*this);
     remote_schedules_.fetch_add(1, std::memory_order_relaxed);
     if (inbox.put(p))
         notify_one();

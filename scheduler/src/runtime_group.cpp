@@ -2,6 +2,7 @@
 
 #include "runtime_core.hpp"
 
+#include <magpie/core/config.hpp>
 #include <magpie/core/detail/cell.hpp>
 #include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
@@ -185,6 +186,10 @@ runtime_group::~runtime_group() {
 void runtime_group::forget_sinks() noexcept {
     for (const auto& s : shards)
         remove_unhandled_sink(*s); // does nothing if there is none
+}
+
+void runtime_group::terminate_in_child() const noexcept {
+    fatal(inherited_runtime, made_at.file_name(), static_cast<int>(made_at.line()));
 }
 
 void runtime_group::start() {

@@ -5,6 +5,7 @@
 #include "runtime_clock.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/executor.hpp>
 #include <magpie/core/timer.hpp>
 #include <magpie/core/unhandled.hpp>
@@ -43,6 +44,14 @@ public:
     bool is_pinned() const noexcept { return options.layout == layout::thread_per_core; }
     std::size_t workers() const noexcept { return workers_; }
     std::uint64_t id_base() const noexcept { return id_base_; }
+    /// For what cannot throw: terminates in a child of the process that has the runtime.
+    /// @par Complexity
+    /// A relaxed load.
+    void require_own_or_terminate() const noexcept {
+        if (is_inherited(id_base_)) [[unlikely]]
+            terminate_in_child();
+    }
+    [[noreturn]] void terminate_in_child() const noexcept;
     std::uint64_t blocking_id() noexcept;
     void notify_any() noexcept; ///< of each shard: somebody has to look at something
 

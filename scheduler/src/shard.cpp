@@ -4,6 +4,7 @@
 
 #include <magpie/scheduler/foreign_ptr.hpp>
 
+#include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
 
 #include <stdexcept>
@@ -30,9 +31,7 @@ runtime_core& core_here(const char* what, std::source_location where) {
     return *core;
 }
 
-} // namespace
-
-runtime_core& shard_of(runtime_group& group, std::size_t shard, const char* what,
+runtime_core& numbered(runtime_group& group, std::size_t shard, const char* what,
                        std::source_location where) {
     if (shard >= group.shards.size())
         throw std::out_of_range(at(where, what) + ": there is no shard " + std::to_string(shard) +
@@ -41,8 +40,16 @@ runtime_core& shard_of(runtime_group& group, std::size_t shard, const char* what
     return *group.shards[shard];
 }
 
+} // namespace
+
+runtime_core& shard_of(runtime_group& group, std::size_t shard, const char* what,
+                       std::source_location where) {
+    require_own(group.id_base());
+    return numbered(group, shard, what, where);
+}
+
 runtime_core& shard_here(std::size_t shard, const char* what, std::source_location where) {
-    return shard_of(core_here(what, where).group, shard, what, where);
+    return numbered(core_here(what, where).group, shard, what, where);
 }
 
 executor& executor_of(runtime_core& shard) noexcept { return shard; }

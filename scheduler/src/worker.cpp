@@ -5,7 +5,6 @@
 #include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/detail/thread_state.hpp>
-#include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
 
 #include <algorithm>
@@ -329,8 +328,7 @@ void worker::execute(strand& s) noexcept {
     take_turn(static_cast<cell&>(s)); // the strands of this executor are cells
     if (lost()) {
         if (has_inherited()) // the task has forked, and this is the child
-            fatal(inherited_runtime, core_.group.made_at.file_name(),
-                  static_cast<int>(core_.group.made_at.line()));
+            core_.group.terminate_in_child();
         return;
     }
     running_id_.store(0, std::memory_order_relaxed);

@@ -76,6 +76,7 @@ TEST_SUITE("scheduler.forked") {
             CHECK(uses([&] { rt.spawn(number(1)).detach(); }));
             CHECK(uses([&] { rt.spawn("named", number(1)).detach(); }));
             CHECK(uses([&] { handle.spawn([] { return number(1); }).detach(); }));
+            CHECK(uses([&] { magpie::spawn_on(handle, 0, number(1)).detach(); }));
             CHECK(uses([&] { auto in = rt.enter(); }));
             CHECK(uses([&] { static_cast<void>(rt.metrics()); }));
             CHECK(uses([&] { rt.shutdown_timeout(1s); }));
