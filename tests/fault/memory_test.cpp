@@ -106,6 +106,12 @@ magpie::runtime build(magpie::runtime_builder b) {
     return b.build();
 }
 
+/// Whether no more memory is in use than before. A runtime's threads let go of it by themselves when they have
+/// told that they end.
+bool is_again(const decltype(memory_in_use())& before) {
+    return test::eventually([&] { return memory_in_use() == before; });
+}
+
 /// Runs it on a runtime of its own for each n, whose nth request for memory is refused, until none is.
 /// Gives how often the error came out.
 int refuse_each(const magpie::runtime_builder& b, scenario run) {
@@ -137,7 +143,7 @@ int refuse_each(const magpie::runtime_builder& b, scenario run) {
             rt.block_on(run()); // throws, if it does not go on
         }
         REQUIRE(counting::alive() == 0);
-        REQUIRE(memory_in_use() == before);
+        REQUIRE(is_again(before));
         if (!refused)
             return seen;
     }
@@ -730,7 +736,7 @@ TEST_SUITE("fault.memory") {
                 const bool refused = at.stop();
                 REQUIRE((value == 1) == (error == nullptr));
                 error = nullptr;
-                REQUIRE(memory_in_use() == before);
+                REQUIRE(is_again(before));
                 REQUIRE(test::open_descriptors() == descriptors);
                 if (!refused)
                     break;
@@ -789,7 +795,7 @@ TEST_SUITE("fault.memory") {
                 all.clear();
                 REQUIRE(counting::alive() == 0);
                 all.shrink_to_fit();
-                REQUIRE(memory_in_use() == before);
+                REQUIRE(is_again(before));
                 if (!refused)
                     break;
             }
@@ -823,14 +829,17 @@ TEST_SUITE("fault.memory") {
                 auto h = rt.spawn("a name that is too long for the string", keeps());
                 REQUIRE(h.blocking_join());
                 // A call that does not end before the limit.
+                std::atomic<bool> begun{false};
                 auto stuck = [&] {
-                    open.wait(false, std::memory_order_acquire); // pairs with the store below
+                    begun.store(true, std::memory_order_relaxed); // a hint
+                    open.wait(false, std::memory_order_acquire);  // pairs with the store below
                 };
                 magpie::join_handle<> call;
                 {
                     const auto in = rt.enter();
                     call = magpie::spawn_blocking(stuck);
                 }
+                REQUIRE(test::eventually([&] { return begun.load(std::memory_order_relaxed); }));
                 log.restart();
                 refused_memory at(n);
                 CHECK(!rt.shutdown_timeout(0s));
@@ -840,8 +849,7 @@ TEST_SUITE("fault.memory") {
                 open.notify_all();
                 call.blocking_join();
             }
-            // The runtime's threads go by themselves.
-            REQUIRE(test::eventually([&] { return memory_in_use() == before; }));
+            REQUIRE(is_again(before));
             if (!refused)
                 break;
         }
@@ -880,7 +888,7 @@ TEST_SUITE("fault.memory") {
                 REQUIRE(lost <= 1);
             }
             REQUIRE(counting::alive() == 0);
-            REQUIRE(memory_in_use() == before);
+            REQUIRE(is_again(before));
             if (!refused)
                 break;
         }

@@ -107,7 +107,12 @@ TEST_SUITE("fault.threads") {
             gate g;
             const magpie::runtime rt = b.build();
             rt.block_on([](gate& wait) -> task<> {
-                auto first = magpie::spawn_blocking([&] { wait.pass(); });
+                std::atomic<bool> begun{false};
+                auto first = magpie::spawn_blocking([&] {
+                    begun.store(true, std::memory_order_relaxed); // a hint
+                    wait.pass();
+                });
+                CHECK(test::eventually([&] { return begun.load(std::memory_order_relaxed); }));
                 std::vector<magpie::join_handle<int>> others;
                 {
                     refused_thread none(1, all);
