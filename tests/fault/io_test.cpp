@@ -482,7 +482,6 @@ TEST_SUITE("fault.io") {
         test::run_on_each_layout([]() -> magpie::task<> {
             enum state { idle, unread, full, shut_down, reads, peeks, writes, looks, both };
             for (const state in : {idle, unread, full, shut_down, reads, peeks, writes, looks, both}) {
-                CAPTURE(static_cast<int>(in));
                 auto pair = co_await connected();
                 auto read = [](tcp_stream& s, bool peek) -> magpie::task<bool> {
                     std::array<std::byte, 64> buffer;
@@ -523,10 +522,13 @@ TEST_SUITE("fault.io") {
                 co_await test::settle();
                 pair.there.set_linger(std::chrono::seconds(0));
                 pair.there = tcp_stream();
+                // The system tells of the reset once: of two who wait one may find the end instead.
+                bool failed = waits.empty();
                 while (!waits.empty()) {
-                    const auto failed = co_await waits.join_next();
-                    CHECK((failed && *failed));
+                    const auto one = co_await waits.join_next();
+                    failed = failed || (one && *one);
                 }
+                CHECK(failed);
                 std::array<std::byte, 64> buffer;
                 for (int i = 0; i < 3; ++i) { // the error once, or what had come; then the end
                     const auto r = co_await magpie::as_result(pair.here.read(buffer));
