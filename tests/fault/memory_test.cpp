@@ -773,6 +773,8 @@ TEST_SUITE("fault.memory") {
     }
 
     TEST_CASE("no memory x shutdown under load: every task ends, nothing is left") {
+        const counted_log
+            log; // of failures that nobody receives: the first line that spdlog writes stays
         test::on_each_layout([](const magpie::runtime_builder& b) {
             for (std::size_t n = 1;; ++n) {
                 CAPTURE(n);
@@ -842,8 +844,9 @@ TEST_SUITE("fault.memory") {
                 REQUIRE(test::eventually([&] { return begun.load(std::memory_order_relaxed); }));
                 log.restart();
                 refused_memory at(n);
-                CHECK(!rt.shutdown_timeout(0s));
-                refused = at.stop();
+                const bool all_ended = rt.shutdown_timeout(0s);
+                refused = at.stop(); // a check needs memory when it fails
+                CHECK(!all_ended);
                 CHECK(log.lines() >= 1);
                 open.store(true, std::memory_order_release);
                 open.notify_all();
