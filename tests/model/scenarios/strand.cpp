@@ -151,7 +151,7 @@ scenario before_start("strand.abort_before_start", [] {
 });
 
 mistake flag_unseen(before_start, "a turn does not look for the abort flag",
-                    {"cell::abort_requested", "load", how::outdated});
+                    {"strand::abort_requested", "load", how::outdated});
 
 // --- an abort of a task that never waits ---
 

@@ -172,7 +172,7 @@ scenario arm("timers.arm", &fire_and_arm<worker_timers>);
 mistake stores_late(arm, "the next tick is written outside of the lock",
                     &fire_and_arm<copied_timers<flaw::stores_late>>);
 mistake not_next(arm, "arm does not write the next tick",
-                 {"worker_timers::arm", "exchange", how::left_out});
+                 {"worker_timers::set_next", "exchange", how::left_out});
 
 // --- one that was armed to be timed later is taken back while it is timed ---
 
