@@ -81,7 +81,8 @@ void cell::refuse() noexcept {
 }
 
 bool cell::is_finished() const noexcept {
-    void* const word = join_.load(std::memory_order_acquire); // (E)
+    // (E). seq_cst: see complete().
+    void* const word = join_.load(std::memory_order_seq_cst);
     return word == done() || word == taken();
 }
 
@@ -146,7 +147,10 @@ void cell::leave_set() noexcept {
 }
 
 void cell::complete() noexcept {
-    void* const word = join_.exchange(done(), std::memory_order_acq_rel); // (E), (L), (D)
+    // (E), (L), (D). seq_cst, with is_finished(): who waits for a seat counts itself in and then asks for the
+    // end of its root; who has the seat ends that and then reads the count (R35). If both read old values,
+    // nobody tells the one that waits.
+    void* const word = join_.exchange(done(), std::memory_order_seq_cst);
     if (word == detached()) {
         report_unhandled(error());
         release();

@@ -26,7 +26,9 @@ public:
                clock::duration(shift_.load(std::memory_order_relaxed));
     }
 
-    bool paused() const noexcept { return paused_at_.load(std::memory_order_acquire) != running; }
+    // seq_cst: a blocking call counts itself out and then asks this; who pauses wakes a worker that asks this
+    // too, and then reads that count. One of the two asks second. If both read old values, the clock stands still.
+    bool paused() const noexcept { return paused_at_.load(std::memory_order_seq_cst) != running; }
 
     void pause() noexcept {
         paused_at_.store(now().time_since_epoch().count(), std::memory_order_release);

@@ -388,9 +388,10 @@ std::size_t runtime_core::fire(worker_timers& of, std::uint64_t now) noexcept {
 
 // Relaxed for what only grows: see runtime_group::all_ended for the order in which the two are read.
 std::uint64_t runtime_core::ended() const noexcept {
-    std::uint64_t n = external_ended_.load(std::memory_order_acquire); // pairs with retire(), as below
+    // seq_cst: who lies down has read the group's closing_, and then this; see retire_elsewhere().
+    std::uint64_t n = external_ended_.load(std::memory_order_seq_cst);
     for (const auto& w : workers)
-        n += w->ended.load(std::memory_order_acquire);
+        n += w->ended.load(std::memory_order_acquire); // pairs with retire()
     return n;
 }
 

@@ -37,7 +37,9 @@ bool watch_timer::try_occupy() noexcept {
     return timer_ != -1 && !occupied_.exchange(true, std::memory_order_seq_cst);
 }
 
-void watch_timer::vacate() noexcept { occupied_.store(false, std::memory_order_release); }
+// seq_cst, as occupied(): who leaves for the driver says there until when it sleeps, and asks who is up; who gets
+// up has counted itself, and asks whether somebody is here (runtime_core::ensure_watched).
+void watch_timer::vacate() noexcept { occupied_.store(false, std::memory_order_seq_cst); }
 
 void watch_timer::sleep(clock::time_point limit) noexcept {
     pollfd p[2] = {{timer_, POLLIN, 0}, {event_, POLLIN, 0}};
