@@ -20,7 +20,7 @@ std::atomic<long> frames{0};
 std::atomic<std::size_t> left{0}; // until one is refused; 0: none is
 std::atomic<bool> was_refused{false};
 
-bool refused() noexcept {
+[[maybe_unused]] bool refused() noexcept {
     std::size_t n = left.load(std::memory_order_relaxed);
     do
         if (n == 0)
@@ -49,6 +49,8 @@ used_memory memory_in_use() noexcept {
 }
 
 } // namespace test
+
+#if defined(MAGPIE_TEST_REFUSES_MEMORY)
 
 // The names are the linker's.
 extern "C" {
@@ -170,3 +172,5 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept { dealloca
 void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { deallocate(p); }
 void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { deallocate(p); }
 void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { deallocate(p); }
+
+#endif
