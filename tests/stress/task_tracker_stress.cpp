@@ -92,14 +92,14 @@ TEST_SUITE("stress.task_tracker") {
                 --left;
             });
         int ends = 0;
-        while (left > 0) {
+        do { // once, should they have done before it begins
             auto waits = [](task_tracker t) -> task<> { co_await t.wait(); };
             auto h = ex.spawn(waits(tracker));
             tracker.close();
             h.blocking_join(); // sooner or later nobody holds a token for a moment
             ++ends;
             tracker.reopen();
-        }
+        } while (left > 0);
         for (auto& t : threads)
             t.join();
         CHECK(ends > 0);
