@@ -48,7 +48,7 @@ task<std::uint64_t> asks(unsigned seed, int n) {
         case 0: sum += co_await submit_to(to, yields); break;
         case 1: {
             const auto none = co_await magpie::timeout(1ms, submit_to(to, sleeps));
-            sum += none.has_value() ? 1000 : 1;
+            sum += none.has_value() ? 1000U : 1U;
             break;
         }
         default: sum += co_await submit_to(to, plain); break;
@@ -114,7 +114,7 @@ TEST_SUITE("stress.shard") {
             std::vector<join_handle<std::uint64_t>> all;
             for (unsigned i = 0; i < 20; ++i)
                 all.push_back(rt.spawn(asks(seed + i, 1000)));
-            for (unsigned i = random() % 50; i > 0; --i)
+            for (auto i = random() % 50; i > 0; --i)
                 std::this_thread::yield();
             for (join_handle<std::uint64_t>& h : all)
                 h.abort();
