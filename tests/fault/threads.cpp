@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstddef>
-#include <dirent.h>
 #include <limits>
 #include <system_error>
 #include <thread>
@@ -39,15 +38,6 @@ refused_thread::refused_thread(std::size_t n, std::size_t times) noexcept {
 std::size_t refused_thread::stop() noexcept {
     first.store(never, std::memory_order_relaxed);
     return refusals.load(std::memory_order_relaxed);
-}
-
-std::size_t live_threads() {
-    std::size_t n = 0;
-    DIR* const d = ::opendir("/proc/self/task");
-    while (const dirent* const e = ::readdir(d))
-        n += e->d_name[0] != '.' ? 1 : 0;
-    ::closedir(d);
-    return n;
 }
 
 } // namespace test

@@ -18,7 +18,4 @@ public:
     std::size_t stop() noexcept;
 };
 
-/// How many threads the process has.
-std::size_t live_threads();
-
 } // namespace test

@@ -136,22 +136,27 @@ TEST_SUITE("scheduler.thread_per_core") {
                 std::this_thread::yield();
             co_return magpie::worker_index().value();
         };
-        auto main = [](auto f, std::atomic<bool>& done) -> task<bool> {
+        // On the other shard, for what is spawned from outside goes to each in turn.
+        auto looks = [](std::atomic<bool>& done) -> task<> {
+            for (int i = 0; i < 1000; ++i)
+                co_await magpie::yield_now();
+            done = true;
+        };
+        std::thread outside;
+        auto main = [&](auto f, std::atomic<bool>& done) -> task<bool> {
             const std::size_t home = magpie::worker_index().value();
             std::vector<join_handle<std::size_t>> behind;
             for (int i = 0; i < 500; ++i) // more than a ring holds
                 behind.push_back(magpie::spawn(where()));
             join_handle<std::size_t> busy = magpie::spawn(f(done));
-            std::thread([&done] {
-                std::this_thread::sleep_for(20ms);
-                done = true;
-            }).detach();
+            outside = std::thread([&] { rt.block_on(looks(free)); });
             bool here = co_await busy == home;
             for (join_handle<std::size_t>& h : behind)
                 here = co_await h == home && here;
             co_return here;
         };
         CHECK(rt.block_on(main(keeps, free)));
+        outside.join();
         for (const magpie::worker_metrics& w : rt.metrics().workers)
             CHECK(w.steals == 0);
     }

@@ -21,7 +21,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <dirent.h>
 #include <malloc.h>
 #include <memory>
 #include <optional>
@@ -71,15 +70,6 @@ bool rest() {
     return eventually([] { return counted::alive.load(std::memory_order_acquire) == 0; });
 }
 
-std::size_t live_threads() {
-    std::size_t n = 0;
-    DIR* const d = ::opendir("/proc/self/task");
-    while (const dirent* const e = ::readdir(d))
-        n += e->d_name[0] != '.' ? 1 : 0;
-    ::closedir(d);
-    return n;
-}
-
 std::size_t frame_bytes() {
     magpie::detail::trim_frames();
     return magpie::detail::reserved_frame_bytes();
@@ -89,11 +79,12 @@ std::size_t frame_bytes() {
 class ledger {
 public:
     ledger()
-        : threads_(live_threads()), descriptors_(test::open_descriptors()), frames_(frame_bytes()) {}
+        : threads_(test::live_threads()), descriptors_(test::open_descriptors()),
+          frames_(frame_bytes()) {}
     ledger(const ledger&) = delete;
     ~ledger() {
         CHECK(rest());
-        CHECK(eventually([&] { return live_threads() == threads_; })); // threads that were let go
+        CHECK(eventually([&] { return test::live_threads() == threads_; })); // threads that were let go
         CHECK(eventually([&] { return test::open_descriptors() == descriptors_; }));
         CHECK(eventually([&] { return frame_bytes() == frames_; }));
         // The heap is not counted, for a sanitizer does; but it does not grow with the rounds.

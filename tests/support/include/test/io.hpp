@@ -153,15 +153,21 @@ inline void fill_fd(int fd) {
     while (write_fd(fd, much)) {}
 }
 
-/// How many descriptors the process has open.
-inline std::size_t open_descriptors() {
+/// How many entries a directory has.
+inline std::size_t entries_of(const char* directory) {
     std::size_t n = 0;
-    DIR* const d = ::opendir("/proc/self/fd");
-    while (::readdir(d) != nullptr)
-        ++n;
+    DIR* const d = ::opendir(directory);
+    while (const dirent* const e = ::readdir(d))
+        n += e->d_name[0] != '.' ? 1 : 0;
     ::closedir(d);
     return n;
 }
+
+/// How many descriptors the process has open: one is that of the question.
+inline std::size_t open_descriptors() { return entries_of("/proc/self/fd"); }
+
+/// How many threads the process has.
+inline std::size_t live_threads() { return entries_of("/proc/self/task"); }
 
 inline bool is_open(int fd) { return ::fcntl(fd, F_GETFD) != -1; }
 
