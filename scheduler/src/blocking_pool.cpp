@@ -201,11 +201,12 @@ blocking_job* blocking_pool::next_job(member& self) noexcept {
             futex::wake(sleeper, 1); // by address, as in submit()
         if (job != nullptr)
             return job;
-        if (came_from == before::looking)
-            // Relaxed: a hint; the lock is next.
-            self.before_sleep.look([&] { return depth_.load(std::memory_order_relaxed) > 0; });
-        else
+        if (came_from == before::sleeping)
             sleep(self);
+        else if (self.before_sleep.look([&] {
+                     return depth_.load(std::memory_order_relaxed) > 0; // a hint; the lock is next
+                 }))
+            self.before_sleep.learn(true);
     }
 }
 

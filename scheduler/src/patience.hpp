@@ -27,13 +27,19 @@ public:
         return false;
     }
 
-    /// Looks until `found()`, but not for long. True if found. After `wants_to`.
+    /// Looks until `found()`, but not for long. True if found; then `learn` is told. After `wants_to`.
     template <class Found>
     bool look(Found&& found) noexcept {
         const bool came = watch(found);
-        skipped_ = came ? 0 : static_cast<std::uint8_t>(std::min(2 * skipped_ + 1, 255));
-        skip_ = skipped_;
+        if (!came)
+            learn(false);
         return came;
+    }
+
+    /// Whether it was good to be awake for what was found.
+    void learn(bool helped) noexcept {
+        skipped_ = helped ? 0 : static_cast<std::uint8_t>(std::min(2 * skipped_ + 1, 255));
+        skip_ = skipped_;
     }
 
 private:
@@ -56,11 +62,10 @@ private:
         using time = std::chrono::steady_clock;
         const auto until = time::now() + limit;
         do {
-            for (int i = 0; i < 16; ++i) {
-                if (found())
-                    return true;
+            for (int i = 0; i < 16; ++i) // each look takes a line from who writes it
                 pause();
-            }
+            if (found())
+                return true;
         } while (time::now() < until);
         return false;
     }

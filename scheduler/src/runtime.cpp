@@ -128,8 +128,11 @@ runtime& runtime::operator=(runtime&& other) noexcept {
 }
 
 runtime::~runtime() {
-    if (handle_.group_ == nullptr)
+    if (handle_.group_ ==
+        nullptr) { // given up: who had it in block_on() may have driven it to its end since
+        detail::runtime_group::free_leftovers();
         return;
+    }
     detail::runtime_group& group = *handle_.group_;
     group.require_own_or_terminate();
     if (must_not_wait_for(group)) {

@@ -445,6 +445,8 @@ void runtime_group::abandon() noexcept {
     pool.detach();
 }
 
+void runtime_group::free_leftovers() noexcept { leftovers::free_ended(); }
+
 void runtime_group::report_leftovers() const noexcept {
     log_in_spite_of_memory(log_level::warning, "shutdown of a runtime: tasks are still running",
                            [this] { return describe_leftovers(); });

@@ -65,6 +65,9 @@ public:
     bool all_ended() const noexcept;
     bool shutdown(futex::time_point deadline); ///< true if everything ended
     void abandon() noexcept;
+
+    /// Lets go of the runtimes that were given up with tasks alive, and whose tasks have ended since.
+    static void free_leftovers() noexcept;
     void report_leftovers() const noexcept;
 
     runtime_metrics metrics() const;

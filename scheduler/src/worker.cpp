@@ -296,7 +296,7 @@ void worker::note_steal(std::uint64_t n) noexcept {
         worker& victim = *core_.workers[(first + i) % n];
         if (&victim == this)
             continue;
-        if (strand* const s = victim.recent_.steal(1)) {
+        if (strand* const s = victim.recent_.steal()) {
             note_steal(1);
             return s;
         }
@@ -478,8 +478,13 @@ void worker::park() noexcept {
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
     // It is awake meanwhile, so what comes into the shared queue wakes nobody.
-    if (before_sleep_.wants_to() && before_sleep_.look([this] { return core_.injected.size() > 0; }))
+    if (before_sleep_.wants_to() && before_sleep_.look([this] { return core_.injected.size() > 0; })) {
+        // Who is woken from outside has been waited for. New tasks are better taken several at a time, as they
+        // are after a sleep, than one by one from who goes on to spawn.
+        found_ = share_from_injector();
+        before_sleep_.learn(found_ != nullptr && !found_->is_new());
         return;
+    }
     if (core_.group.options.on_thread_park) {
         core_.group.options.on_thread_park(); // it may spawn and wake: then there is no sleep
         if (has_queued() || recent_.size() > 0)

@@ -86,7 +86,7 @@ public:
         return running_where_.load(std::memory_order_relaxed);
     }
     /// What waits behind a turn that does not end.
-    strand* take_recent() noexcept { return recent_.steal(0); }
+    strand* take_recent() noexcept { return recent_.steal_any(); }
     std::uint64_t seen_turn = 0;  // what was seen last; guarded by runtime_core's watching_
     futex::time_point seen_since; // since when
     bool reported = false;        // that it is stuck
@@ -160,7 +160,7 @@ private:
     bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;    // the frame lists were given back in this sleep
-    strand* found_ = nullptr; // taken from a stuck worker's slot while parked
+    strand* found_ = nullptr; // taken before a sleep, or from a stuck worker's slot in it
     futex::time_point awake_since_;
     std::uint64_t turns_before_ = 0; // turns_ then
     std::int64_t usual_turn_ =

@@ -89,6 +89,9 @@ void end_own_step();
 /// The scenario is told what all threads have done.
 void know_all() noexcept;
 
+/// All threads are told what all threads have done.
+void tell_all() noexcept;
+
 /// Which execution is under way; 0: none.
 std::uint32_t execution() noexcept;
 

@@ -64,6 +64,7 @@ public:
     void begin_own_step();
     void end_own_step();
     void know_all();
+    void tell_all();
     std::string step_of(unsigned thread, clock::time t) const;
 
     choices path;
@@ -401,6 +402,13 @@ void explorer::know_all() {
         current->now.join(threads_[i].now);
 }
 
+void explorer::tell_all() {
+    know_all();
+    const knowledge all = current->now;
+    for (std::size_t i = 0; i < used_; ++i)
+        threads_[i].now.join(all);
+}
+
 std::string explorer::step_of(unsigned thread, clock::time t) const {
     const model_thread& of = threads_[thread];
     return of.name + "'s step " + std::to_string(t == 0 ? 0 : of.steps_at[t - 1U]);
@@ -547,6 +555,11 @@ void end_own_step() {
 void know_all() noexcept {
     if (exploring())
         the.know_all();
+}
+
+void tell_all() noexcept {
+    if (exploring())
+        the.tell_all();
 }
 
 weak_memory& atomics() noexcept { return the.atomics; }

@@ -312,6 +312,13 @@ void futex_wake(const void* address, int count, source at) noexcept {
     others_may_go();
 }
 
+void heavy_barrier(source at) noexcept {
+    const operation o{"heavy barrier", nullptr, at};
+    await_turn(o);
+    if (!is_spoiled(o, how::left_out))
+        tell_all();
+}
+
 // --- a scenario's own steps ---
 
 void yield(source at) { await_others({"yield", nullptr, at}); }

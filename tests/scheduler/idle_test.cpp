@@ -115,8 +115,12 @@ TEST_SUITE("scheduler.idle") {
             CHECK(sleeps_until_next_look() == skipped);
         }
         CHECK(p.look([] { return true; }));
+        p.learn(true);
         CHECK(sleeps_until_next_look() == 0);
         CHECK_FALSE(p.look([] { return false; }));
         CHECK(sleeps_until_next_look() == 1);
+        CHECK(p.look([] { return true; }));
+        p.learn(false); // it could as well have slept
+        CHECK(sleeps_until_next_look() == 3);
     }
 }

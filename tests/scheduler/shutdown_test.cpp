@@ -337,6 +337,22 @@ TEST_SUITE("scheduler.shutdown") {
         CHECK(alive.expired());
     }
 
+    TEST_CASE("... with its runtime object, if that goes last") {
+        auto kept = std::make_shared<int>(0);
+        const std::weak_ptr<int> alive = kept;
+        {
+            runtime rt = test::current_thread().on_task_end([kept](std::uint64_t) {}).build();
+            kept.reset();
+            auto main = [](runtime& which) -> task<> {
+                which.shutdown_background();
+                co_await magpie::sleep_for(1h);
+            };
+            const auto handle = rt.handle(); // the task uses the runtime itself
+            CHECK_THROWS_AS(handle.block_on(main(rt)), magpie::task_cancelled);
+        }
+        CHECK(alive.expired());
+    }
+
     TEST_CASE("shutdown_timeout of zero drops what is idle, too") {
         on_each_layout([](auto builder) {
             const test::captured_log log;

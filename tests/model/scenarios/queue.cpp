@@ -10,6 +10,7 @@ namespace {
 using namespace model_test;
 using how = spoiled::how;
 using magpie::strand;
+using magpie::detail::biased_lock;
 using magpie::detail::injector;
 using magpie::detail::local_queue;
 using magpie::detail::recent_stack;
@@ -195,6 +196,50 @@ mistake overflow_by_store(overflow, "the worker takes half without comparing",
 mistake overflow_in_two(overflow, "the worker takes half by a load and a store",
                         {"take_half", "compare_exchange", how::in_two});
 
+// --- a lock that its owner gets for nothing ---
+
+void one_owner_and_visitors(bool with_barrier) {
+    magpie::detail::has_heavy_barrier = with_barrier;
+    biased_lock lock;
+    magpie::detail::has_heavy_barrier = true;
+    magpie_model::plain<int> guarded{0}; // an access that the lock does not order is a race
+    magpie::detail::atomic<int> other{0};
+    const auto add = [&](int n) {
+        const int before = guarded.get();
+        static_cast<void>(other.load(std::memory_order_relaxed)); // others can come in between
+        guarded.set(before + n);
+    };
+    int visits = 0;
+    thread("owner", [&] {
+        for (int i = 0; i < 2; ++i) {
+            lock.lock();
+            add(1);
+            lock.unlock();
+        }
+    });
+    threads(2, "visitor", [&] {
+        if (lock.try_visit()) {
+            ++visits;
+            add(10);
+            lock.leave();
+        }
+    });
+    run();
+    check(guarded.get() == 2 + 10 * visits, "nobody is in there with another one");
+}
+
+scenario biased("queue.biased_lock", {.preemptions = 3, .full = 4},
+                [] { one_owner_and_visitors(true); });
+scenario unbiased("queue.biased_lock_without_barrier", {.preemptions = 3, .full = 4},
+                  [] { one_owner_and_visitors(false); });
+
+mistake no_barrier(biased, "the visitor looks without a barrier",
+                   {"try_visit", "heavy barrier", how::left_out});
+mistake owner_says_nothing(biased, "the owner does not say that it is there",
+                           {"biased_lock::lock", "store", how::left_out});
+mistake exchange_left_out(unbiased, "... and has no barrier either",
+                          {"biased_lock::lock", "exchange", how::left_out});
+
 // --- the newest first: two thieves take from the other end ---
 
 void drain_recent(recent_stack& recent) {
@@ -213,8 +258,8 @@ scenario recent("queue.recent", {.preemptions = 3, .full = 4}, [] {
         numbered_strands::run(stack.pop_oldest());
         stack.push(strands[3]);
     });
-    thread("thief", [&] { numbered_strands::run(stack.steal(1)); });
-    thread("watcher", [&] { numbered_strands::run(stack.steal(0)); });
+    thread("thief", [&] { numbered_strands::run(stack.steal()); });
+    thread("watcher", [&] { numbered_strands::run(stack.steal_any()); });
     run();
     drain_recent(stack);
     strands.check_all_run();
@@ -237,7 +282,7 @@ scenario removed_recent("queue.recent_remove", {.preemptions = 3, .full = 4}, []
             numbered_strands::run(&strands[3]);
         check(!stack.remove(strands.at(3)), "it is not there twice");
     });
-    threads(2, "thief", [&] { numbered_strands::run(stack.steal(1)); });
+    threads(2, "thief", [&] { numbered_strands::run(stack.steal()); });
     run();
     drain_recent(stack);
     strands.check_all_run();
@@ -246,45 +291,47 @@ scenario removed_recent("queue.recent_remove", {.preemptions = 3, .full = 4}, []
 mistake removed_in_two(removed_recent, "a place is emptied by a load and a store",
                        {"recent_stack::take", "exchange", how::in_two});
 
-scenario full_recent("queue.recent_overflow", {.preemptions = 3, .full = 4}, [] {
-    numbered_strands strands(recent_stack::capacity + 2);
+scenario full_recent("queue.recent_overflow", {.preemptions = 2, .full = 4}, [] {
+    constexpr std::size_t places = recent_stack::capacity + 1; // with that of the newest
+    numbered_strands strands(places + 2);
     recent_stack stack;
-    for (std::size_t i = 0; i < recent_stack::capacity; ++i)
+    for (std::size_t i = 0; i < places; ++i)
         stack.push(strands[i]);
     thread("worker", [&] {
-        numbered_strands::run(stack.push(strands[recent_stack::capacity]));
-        numbered_strands::run(stack.push(strands[recent_stack::capacity + 1]));
+        numbered_strands::run(stack.push(strands[places]));
+        numbered_strands::run(stack.push(strands[places + 1]));
     });
-    threads(2, "thief", [&] { numbered_strands::run(stack.steal(1)); });
+    threads(2, "thief", [&] { numbered_strands::run(stack.steal()); });
     run();
     drain_recent(stack);
     strands.check_all_run();
 });
 
 mistake no_oldest(full_recent, "the place of the oldest is not given up",
-                  {"recent_stack::pop_oldest", "store", how::left_out});
+                  {"recent_stack::pop_oldest_below", "store", how::left_out});
 mistake full_in_two(full_recent, "a place is emptied by a load and a store",
                     {"recent_stack::take", "exchange", how::in_two});
 
 // The same where the places begin anew: what thieves have read of the ends may be a lap old.
-scenario lap("queue.recent_lap", {.preemptions = 3, .full = 4}, [] {
+scenario lap("queue.recent_lap", {.preemptions = 2, .full = 4}, [] {
     constexpr std::size_t before = recent_stack::capacity - 1;
-    numbered_strands strands(before + 4);
+    numbered_strands strands(before + 5);
     recent_stack stack;
+    stack.push(strands[0]);
     for (std::size_t i = 0; i < before; ++i) {
-        stack.push(strands[i]);
+        stack.push(strands[i + 1]);
         numbered_strands::run(stack.pop_oldest());
     }
-    stack.push(strands[before]);     // in the last place
-    stack.push(strands[before + 1]); // in the first
+    stack.push(strands[before + 1]); // the one before goes to the last place
+    stack.push(strands[before + 2]); // ... and this one to the first
     thread("worker", [&] {
-        stack.push(strands[before + 2]);
+        stack.push(strands[before + 3]);
         numbered_strands::run(stack.pop());
         numbered_strands::run(stack.pop_oldest());
-        stack.push(strands[before + 3]);
+        stack.push(strands[before + 4]);
     });
-    thread("thief", [&] { numbered_strands::run(stack.steal(1)); });
-    thread("watcher", [&] { numbered_strands::run(stack.steal(0)); });
+    thread("thief", [&] { numbered_strands::run(stack.steal()); });
+    thread("watcher", [&] { numbered_strands::run(stack.steal_any()); });
     run();
     drain_recent(stack);
     check(stack.size() == 0 && !stack.has_for_thieves(), "and it is empty then");

@@ -296,6 +296,9 @@ public:
     /// Brings nearer what the next turn begins with. For who owns the queued strand, and found it cold.
     void prefetch_turn() const noexcept { prefetch(); }
 
+    /// Whether it has had no turn. For who owns the queued strand.
+    bool is_new() const noexcept { return state() == phase::unstarted; }
+
     executor& where_it_runs() const noexcept { return *executor_; }
     std::uint16_t budget() const noexcept { return budget_; }
     void take_budget() noexcept {

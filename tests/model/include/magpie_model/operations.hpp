@@ -100,4 +100,7 @@ bool futex_wait(const void* address, const location& word, std::uint64_t expecte
 /// Wakes at most `count` sleepers at `address`, and does not look at what is there.
 void futex_wake(const void* address, int count, source at) noexcept;
 
+/// Every thread passes a full barrier: what any of them has done so far, all know.
+void heavy_barrier(source at) noexcept;
+
 } // namespace magpie_model

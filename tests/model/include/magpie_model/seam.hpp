@@ -139,4 +139,14 @@ public:
     atomic<std::uint32_t> word;
 };
 
+inline void light_barrier() noexcept {
+} // the explorer takes what a heavy barrier meets as it is ordered there
+inline bool heavy_barrier(std::source_location at = std::source_location::current()) noexcept {
+    magpie_model::heavy_barrier(at);
+    return true;
+}
+/// A scenario may take the system's barrier away.
+inline bool has_heavy_barrier = true;
+inline bool prepare_heavy_barrier() noexcept { return has_heavy_barrier; }
+
 } // namespace magpie::detail

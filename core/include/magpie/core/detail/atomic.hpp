@@ -43,6 +43,20 @@ public:
     atomic<std::uint32_t> word;
 };
 
+// A barrier of two sides. Of two threads that each store to one word and then load the other's, one at least
+// sees what the other stored, if one has a light barrier in between and the other one a heavy barrier.
+
+/// Costs nothing: it only keeps the compiler from moving memory accesses.
+inline void light_barrier() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
+/// Has each processor that runs a thread of the process pass a full barrier: some microseconds. False if the
+/// system refuses; not after prepare_heavy_barrier() has said true.
+bool heavy_barrier() noexcept;
+
+/// Asks the system for it. Returns whether it has one. The first call of a process that has threads already
+/// may take some milliseconds.
+bool prepare_heavy_barrier() noexcept;
+
 static_assert(sizeof(atomic<void*>) == sizeof(void*) && sizeof(futex) == sizeof(std::uint32_t),
               "the seam costs nothing in a product build");
 
