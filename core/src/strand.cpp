@@ -295,11 +295,13 @@ void strand::resume_ready() noexcept {
     }
 }
 
-void strand::run_turn() noexcept {
+std::uint32_t strand::run_turn() noexcept {
     detail::thread_state& here = detail::this_thread();
     strand* const outer = std::exchange(here.turn, this);
     const branch* const outer_running = std::exchange(here.running, this);
-    budget_ = executor_->budget();
+    const std::uint16_t whole = executor_->budget();
+    budget_ = whole;
+    const auto done_so_far = [&] { return 1U + whole - budget_; };
 
     // What an earlier turn left behind ends here. Leaves deferred from now on are for the next one.
     detail::ready_node* last = tail_;
@@ -331,8 +333,9 @@ void strand::run_turn() noexcept {
             } else {
                 here.turn = outer;
                 here.running = outer_running;
+                const std::uint32_t done = done_so_far();
                 executor_->schedule(*this, executor::placement::yield);
-                return;
+                return done;
             }
             continue;
         }
@@ -344,15 +347,18 @@ void strand::run_turn() noexcept {
         }
         here.turn = outer; // before the strand may run elsewhere
         here.running = outer_running;
+        const std::uint32_t done = done_so_far();
         if (try_idle())
-            return;
+            return done;
         here.turn = this;
         here.running = this;
         take_new();
     }
+    const std::uint32_t done = done_so_far();
     finish();
     here.turn = outer;
     here.running = outer_running;
+    return done;
 }
 
 } // namespace magpie

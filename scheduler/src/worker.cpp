@@ -151,8 +151,11 @@ strand* worker::next() noexcept {
     if (strand* const s = std::exchange(found_, nullptr))
         return s;
     ++tick_;
-    if (tick_ - maintained_ >= event_interval_)
+    if (tick_ - maintained_ >= event_interval_) {
         maintain_all();
+        if (company_.is_under_way() && forks_.size() == 0)
+            consider_rest();
+    }
     if (tick_ - injected_ >= global_queue_interval_) {
         injected_ = tick_;
         if (strand* const s = one_from_injector())
@@ -268,11 +271,56 @@ bool worker::last_steal_paid() noexcept {
     return steal_most_ > 1;
 }
 
-void worker::note_steal(std::uint64_t n) noexcept {
+void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     steals_.add();
     stolen_.add(n);
     stolen_last_ = n;
     stole_at_ = futex::time_point::clock::now();
+    company_.begin(victim.place_, {victim.done(), done()}, stole_at_);
+}
+
+[[gnu::noinline]] void worker::consider_rest() noexcept {
+    worker& victim = *core_.workers[company_.victim()];
+    const auto now = futex::time_point::clock::now();
+    const company::count both{victim.done(), done()};
+    if (!company_.wants_rest(both, now))
+        return;
+    if (rests_.try_begin(victim.rests_)) {
+        leave_to(victim);
+        rests_.end(victim.rests_);
+    } else {
+        company_.begin_anew(both, now);
+    }
+}
+
+/// This worker's help does not pay: gives back what it has, and rests, as a searcher, so that nobody is woken in
+/// its place.
+void worker::leave_to(const worker& victim) noexcept {
+    strand* first = nullptr;
+    strand* last = nullptr;
+    std::size_t n = 0;
+    const auto append = [&](strand& s) {
+        s.queue_next = nullptr;
+        (first != nullptr ? last->queue_next : first) = &s;
+        last = &s;
+        ++n;
+    };
+    while (strand* const s = ring_.pop())
+        append(*s);
+    while (strand* const s = recent_.pop_oldest())
+        append(*s);
+    if (n > 0)
+        core_.injected.push(*first, *last, n);
+    if (!searching_)
+        searching_ = core_.idle.start_searching();
+    for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped(); --i) {
+        const std::uint64_t before = victim.done();
+        const auto from = futex::time_point::clock::now();
+        std::this_thread::sleep_for(company::slice);
+        const auto to = futex::time_point::clock::now();
+        if (!company_.rested(victim.done() - before, to - from, to))
+            break;
+    }
 }
 
 [[gnu::noinline]] strand* worker::steal_once() noexcept {
@@ -283,12 +331,12 @@ void worker::note_steal(std::uint64_t n) noexcept {
         if (&victim == this)
             continue;
         if (strand* const s = victim.forks_.take_oldest()) {
-            note_steal(1);
+            note_steal(victim, 1);
             return s;
         }
         const std::uint64_t before = ring_.tail_index();
         if (strand* const s = victim.ring_.steal_into(ring_, steal_most_)) {
-            note_steal(ring_.tail_index() - before + 1);
+            note_steal(victim, ring_.tail_index() - before + 1);
             return s;
         }
     }
@@ -297,7 +345,7 @@ void worker::note_steal(std::uint64_t n) noexcept {
         if (&victim == this)
             continue;
         if (strand* const s = victim.recent_.steal()) {
-            note_steal(1);
+            note_steal(victim, 1);
             return s;
         }
     }
@@ -325,13 +373,14 @@ void worker::execute(strand& s) noexcept {
     nested_ = 0;
     nested_left_ = nested_limit;
     split_ = false;
-    take_turn(static_cast<cell&>(s)); // the strands of this executor are cells
+    const std::uint32_t n = take_turn(static_cast<cell&>(s)); // the strands of this executor are cells
     if (lost()) {
         if (has_inherited()) // the task has forked, and this is the child
             core_.group.terminate_in_child();
         return;
     }
     running_id_.store(0, std::memory_order_relaxed);
+    done_.add(n);
     forks_.share();
     if (!split_)
         left_behind_ = forks_.bottom_index();
@@ -349,9 +398,10 @@ bool worker::run_now(cell& c) noexcept {
     const std::uintptr_t where = running_where();
     ++nested_;
     --nested_left_;
-    take_turn(c);
+    const std::uint32_t n = take_turn(c);
     if (lost()) // the rest of the caller's turn has no worker
         return true;
+    done_.add(n);
     --nested_;
     running_id_.store(id, std::memory_order_relaxed); // as in take_turn
     running_where_.store(where, std::memory_order_relaxed);
@@ -364,13 +414,14 @@ bool worker::run_now(cell& c) noexcept {
     return true;
 }
 
-void worker::take_turn(cell& c) noexcept {
+/// Returns how much it did. The thread may have lost the worker.
+std::uint32_t worker::take_turn(cell& c) noexcept {
     turns_.add();
     running_id_.store(c.id, std::memory_order_relaxed); // for reports: relaxed, a recent value will do
     running_where_.store(c.origin_word(), std::memory_order_relaxed);
     if (core_.closing_hint()) [[unlikely]]
         c.abort();
-    c.run_turn();
+    return c.run_turn();
 }
 
 // --- queues ---

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "blocking_pool.hpp"
+#include "company.hpp"
 #include "local_queue.hpp"
 #include "parker.hpp"
 #include "patience.hpp"
@@ -80,6 +81,8 @@ public:
     // --- for whoever watches: is it stuck, and in what? ---
 
     std::uint64_t turn_number() const noexcept { return turns_.get(); }
+    /// How much it has done: see `company`.
+    std::uint64_t done() const noexcept { return done_.get(); }
     /// The id of the task whose turn it runs, 0 between turns.
     std::uint64_t running_id() const noexcept { return running_id_.load(std::memory_order_relaxed); }
     std::uintptr_t running_where() const noexcept {
@@ -111,9 +114,11 @@ private:
     strand* search() noexcept;
     strand* steal_once() noexcept;
     bool last_steal_paid() noexcept;
-    void note_steal(std::uint64_t n) noexcept;
+    void note_steal(const worker& victim, std::uint64_t n) noexcept;
+    void consider_rest() noexcept;
+    void leave_to(const worker& victim) noexcept;
     void execute(strand& s) noexcept;
-    void take_turn(cell& c) noexcept;
+    std::uint32_t take_turn(cell& c) noexcept;
     bool lost() const noexcept { return current() != this; }
     void push(strand& s) noexcept;
     void push_and_share(strand& s) noexcept;
@@ -156,6 +161,8 @@ private:
     std::uint64_t stolen_last_ = 0; // how many the last steal took, until it is known whether it paid
     std::uint64_t steal_most_ = local_queue<>::capacity; // 1 after one that did not
     futex::time_point stole_at_;
+    company company_;
+    rests rests_; // written by others, too
     patience before_sleep_;
     bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
@@ -175,7 +182,7 @@ private:
     std::uint64_t left_behind_ = 0;
     bool split_ = false; // the turn was split: its strand is queued again
 
-    counter turns_;
+    counter turns_, done_;
     atomic<std::uint64_t> running_id_{0};
     atomic<std::uintptr_t> running_where_{0};
     counter steals_, stolen_, overflows_, parks_, unparks_, fired_, busy_ns_;

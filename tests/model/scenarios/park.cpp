@@ -3,6 +3,8 @@
 
 #include "scheduler.hpp"
 
+#include <scheduler/src/company.hpp>
+
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -18,6 +20,7 @@ using magpie::detail::idle_set;
 using magpie::detail::injector;
 using magpie::detail::local_queue;
 using magpie::detail::parker;
+using magpie::detail::rests;
 
 constexpr scenario::bounds one_worker{.preemptions = 3, .full = 5, .which = timeouts::none};
 constexpr scenario::bounds two_workers{.preemptions = 2, .full = 3, .which = timeouts::none};
@@ -300,5 +303,28 @@ scenario own("park.own_pushes", two_workers, &spawn_five<flaw::none>);
 mistake forgets(own, "a worker leaves its ring to the others", &spawn_five<flaw::forgets_its_ring>);
 mistake thief_by_store(own, "a thief takes without comparing",
                        {"steal_into", "compare_exchange", how::unconditional});
+
+// --- who rests for whom: not each for the other ---
+
+scenario resting("park.rests", [] {
+    rests a;
+    rests b;
+    int now = 0;
+    const auto rest = [&](rests& own, rests& other) {
+        if (own.try_begin(other)) {
+            check(++now == 1, "they do not rest for each other");
+            magpie_model::yield();
+            --now;
+            own.end(other);
+        }
+    };
+    thread("a", [&] { rest(a, b); });
+    thread("b", [&] { rest(b, a); });
+    run();
+    check(a.try_begin(b), "and then they are free to");
+});
+
+mistake both_rest(resting, "who rests does not say so",
+                  {"try_begin", "compare_exchange", how::left_out});
 
 } // namespace

@@ -287,8 +287,9 @@ public:
 class strand : public branch {
 public:
     /// Runs one turn: resumes what is ready until nothing is, or the budget is spent. Called by
-    /// the executor, once for each `schedule`; the strand may be gone afterwards.
-    void run_turn() noexcept;
+    /// the executor, once for each `schedule`; the strand may be gone afterwards. Returns how much it
+    /// did: one, and what it took of its budget.
+    std::uint32_t run_turn() noexcept;
 
     /// Takes in what another thread has sent to a pinned strand. On the strand's thread.
     static void receive(detail::parcel p) noexcept;
