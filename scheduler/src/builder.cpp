@@ -1,12 +1,10 @@
 #include <magpie/scheduler/builder.hpp>
 
-#include "cpu_count.hpp"
+#include "placement.hpp"
 #include "runtime_group.hpp"
-#include "topology.hpp"
 
 #include <magpie/scheduler/runtime.hpp>
 
-#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,38 +30,6 @@ private:
 };
 
 constexpr std::size_t most_workers = 4096;
-
-/// Fills in how many workers there are, and on which processors those of a pinned layout run.
-void place(detail::runtime_options& o, complaints& wrong) {
-    const std::vector<std::size_t> usable = detail::usable_cpu_list();
-    for (const std::size_t cpu : o.affinity)
-        wrong.unless(std::find(usable.begin(), usable.end(), cpu) != usable.end(),
-                     "affinity: the process may not use processor " + std::to_string(cpu));
-    wrong.unless(!o.has_affinity || !o.affinity.empty(), "affinity: a list with no processor in it");
-    if (o.layout != layout::thread_per_core) {
-        if (o.worker_threads == 0)
-            o.worker_threads = detail::usable_cpus();
-        return;
-    }
-    if (!o.has_affinity) {
-        if (o.worker_threads == 0)
-            o.worker_threads = std::min(detail::usable_cpus(), usable.size());
-        wrong.unless(o.worker_threads <= usable.size(),
-                     "worker_threads: thread_per_core has a shard a core, and the process may use " +
-                         std::to_string(usable.size()) +
-                         "; to put several on one, name it as often in affinity");
-        o.affinity = detail::spread(detail::read_places(usable));
-        o.affinity.resize(std::min(o.worker_threads, usable.size()));
-    } else {
-        if (o.worker_threads == 0)
-            o.worker_threads = o.affinity.size();
-        wrong.unless(
-            o.worker_threads == o.affinity.size(),
-            "worker_threads: thread_per_core has a shard for each processor that affinity names, "
-            "which are " +
-                std::to_string(o.affinity.size()));
-    }
-}
 
 } // namespace
 
@@ -104,6 +70,13 @@ runtime_builder& runtime_builder::io(bool on) { return options_.io = on, *this; 
 runtime_builder& runtime_builder::affinity(std::vector<std::size_t> cpus) {
     options_.has_affinity = true;
     return options_.affinity = std::move(cpus), *this;
+}
+runtime_builder& runtime_builder::skip_cpus(std::vector<std::size_t> cpus) {
+    options_.has_skip_cpus = true;
+    return options_.skip_cpus = std::move(cpus), *this;
+}
+runtime_builder& runtime_builder::reserve_cores(std::size_t n) {
+    return options_.reserve_cores = n, *this;
 }
 runtime_builder& runtime_builder::stuck_limit(std::chrono::nanoseconds d) {
     return options_.stuck_limit = d, *this;
@@ -151,7 +124,8 @@ runtime runtime_builder::build(std::source_location where) const {
     wrong.unless(o.event_interval >= 1 && o.event_interval <= 65536, "event_interval: 1 to 65536");
     wrong.unless(o.budget >= 1, "budget: 1 to 65535");
     wrong.unless(o.stuck_limit > std::chrono::nanoseconds(0), "stuck_limit: above 0");
-    place(o, wrong);
+    for (std::string& text : detail::place_workers(o, {.usable = detail::usable_cpu_list()}))
+        wrong.unless(false, std::move(text));
     if (!wrong.text().empty())
         throw std::invalid_argument(std::string(where.file_name()) + ":" +
                                     std::to_string(where.line()) +

@@ -23,6 +23,16 @@ namespace {
 constexpr auto stamp_later_from = 100ms; // shorter waits are timed to the millisecond
 constexpr auto slot_age = 200us;         // when the newest behind a turn that lasts may be taken
 
+/// Of `count` workers, who are bound to `cpus` in turn, or not at all.
+neighbourhood neighbours_of(const std::vector<std::size_t>& cpus, std::size_t count) {
+    if (cpus.empty() || count == 1)
+        return neighbourhood(count);
+    std::vector<std::size_t> of_workers;
+    for (std::size_t i = 0; i < count; ++i)
+        of_workers.push_back(cpus[i % cpus.size()]);
+    return neighbourhood(read_places(of_workers));
+}
+
 } // namespace
 
 /// Counts a thread that is no worker in and out of the core: it cannot go in between (R31).
@@ -43,6 +53,7 @@ runtime_core::runtime_core(runtime_group& g, std::size_t number, std::size_t fir
                            std::uint64_t& seed)
     : executor(g.options.budget), group(g), time(g.time), shard(number), first_worker(first),
       idle(count), mail(number, g.is_pinned() ? g.workers() : 1), watch(g.has_threads() && count > 1),
+      neighbours(neighbours_of(g.options.affinity, count)),
       is_lone_(count == 1), futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
     set_timers(this);
     if (g.is_pinned())

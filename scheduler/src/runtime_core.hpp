@@ -3,6 +3,7 @@
 #include "idle.hpp"
 #include "inbox.hpp"
 #include "injector.hpp"
+#include "neighbourhood.hpp"
 #include "runtime_group.hpp"
 #include "shard_mail.hpp"
 #include "watch.hpp"
@@ -103,6 +104,7 @@ public:
     shard_mail mail;
     watch_timer watch;
     std::vector<std::unique_ptr<worker>> workers;
+    const neighbourhood neighbours; // whom thieves ask first
     std::uint64_t looked_in_round = 0; // the clock's round in which the reactor was asked; under `idle`
 
 private:

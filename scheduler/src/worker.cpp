@@ -324,32 +324,28 @@ void worker::leave_to(const worker& victim) noexcept {
 }
 
 [[gnu::noinline]] strand* worker::steal_once() noexcept {
-    const auto n = static_cast<std::uint32_t>(core_.workers.size());
-    const std::uint32_t first = random(n);
-    for (std::uint32_t i = 0; i < n; ++i) {
-        worker& victim = *core_.workers[(first + i) % n];
-        if (&victim == this)
-            continue;
+    const std::uint32_t start = random(std::numeric_limits<std::uint32_t>::max());
+    strand* const queued = core_.neighbours.ask(place_, start, [this](std::size_t w) -> strand* {
+        worker& victim = *core_.workers[w];
         if (strand* const s = victim.forks_.take_oldest()) {
             note_steal(victim, 1);
             return s;
         }
         const std::uint64_t before = ring_.tail_index();
-        if (strand* const s = victim.ring_.steal_into(ring_, steal_most_)) {
+        strand* const s = victim.ring_.steal_into(ring_, steal_most_);
+        if (s != nullptr)
             note_steal(victim, ring_.tail_index() - before + 1);
-            return s;
-        }
-    }
-    for (std::uint32_t i = 0; i < n; ++i) { // the newest is left: it is next there
-        worker& victim = *core_.workers[(first + i) % n];
-        if (&victim == this)
-            continue;
-        if (strand* const s = victim.recent_.steal()) {
+        return s;
+    });
+    if (queued != nullptr)
+        return queued;
+    return core_.neighbours.ask(place_, start, [this](std::size_t w) {
+        worker& victim = *core_.workers[w];
+        strand* const s = victim.recent_.steal(); // the newest is left: it is next there
+        if (s != nullptr)
             note_steal(victim, 1);
-            return s;
-        }
-    }
-    return nullptr;
+        return s;
+    });
 }
 
 void worker::stop_searching() noexcept {

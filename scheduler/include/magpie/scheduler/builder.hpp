@@ -52,6 +52,9 @@ struct runtime_options {
     bool io = true;
     std::vector<std::size_t> affinity;
     bool has_affinity = false;
+    std::vector<std::size_t> skip_cpus;
+    bool has_skip_cpus = false;
+    std::size_t reserve_cores = 0;
     unhandled_policy unhandled = unhandled_policy::report;
     std::chrono::nanoseconds stuck_limit = std::chrono::seconds(1);
     std::function<void()> on_thread_start, on_thread_stop, on_thread_park, on_thread_unpark;
@@ -103,6 +106,17 @@ public:
     ///              each; default: none. With `thread_per_core` the core of each shard, by default the
     ///              first hardware thread of each; who names one twice gets two shards on it.
     runtime_builder& affinity(std::vector<std::size_t> cpus);
+    /// Binds the workers, in turn, to those processors that the process may use and that are not named here.
+    /// They take a hardware thread of each core first, near cores first. Without `worker_threads` there are
+    /// as many as that leaves. Ignored by `current_thread`.
+    /// @param cpus  not empty, none that `affinity` names; one that the process may not use anyway does no
+    ///              harm; at least one has to be left
+    runtime_builder& skip_cpus(std::vector<std::size_t> cpus);
+    /// The same, and leaves whole cores, with all their hardware threads, to others: those of the lowest
+    /// numbers, on which systems mostly handle interrupts.
+    /// @param n  how many of the cores that `skip_cpus` leaves; not together with `affinity`; at least one
+    ///           has to be left; default 0
+    runtime_builder& reserve_cores(std::size_t n);
     /// @param d  a task that keeps its worker longer than this in one piece is reported, once a
     ///           piece, above 0; default 1 s. Needs a second worker to notice, so `thread_per_core` and
     ///           `current_thread` do not.
