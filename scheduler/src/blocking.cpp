@@ -41,6 +41,9 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
         if (group.is_pinned())
             throw_usage_error("block_in_place on a thread_per_core runtime would stop all tasks of its "
                               "shard, which no other thread may run: use spawn_blocking");
+        if (here.turn != nullptr && here.turn->where_it_runs().is_pinned())
+            throw_usage_error("block_in_place in a task that is pinned to its worker would take the "
+                              "worker away from it: use spawn_blocking");
         blocking_pool& pool = group.pool;
         pool.begin_section(); // its end is where the turn returns: worker::run
         try {
@@ -51,6 +54,7 @@ blocking_section::blocking_section() : outer_may_block_(this_thread().may_block)
         }
         here.worker = nullptr;
         here.forks = nullptr;
+        here.home = nullptr; // the tasks that are pinned to the worker go with it
     }
     here.may_block = here.turn;
 }

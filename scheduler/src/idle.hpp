@@ -48,6 +48,13 @@ public:
         return take();
     }
 
+    /// For who has made work visible that is for this worker alone: whether it slept, and is to be unparked.
+    /// It wakes as a searcher.
+    bool wake_this(std::size_t worker) noexcept {
+        // R39, second step of the pusher. Who does not sleep now, looks before it does.
+        return awake() < workers_ && get_up(worker);
+    }
+
     /// The sleeper who is to be woken last: it watches over those who run. `nobody` for none.
     void set_watcher(std::size_t worker) noexcept {
         watcher_.store(worker, std::memory_order_relaxed); // a preference

@@ -53,8 +53,8 @@ runtime_core::runtime_core(runtime_group& g, std::size_t number, std::size_t fir
                            std::uint64_t& seed)
     : executor(g.options.budget), group(g), time(g.time), shard(number), first_worker(first),
       idle(count), mail(number, g.is_pinned() ? g.workers() : 1), watch(g.has_threads() && count > 1),
-      neighbours(neighbours_of(g.options.affinity, count)),
-      is_lone_(count == 1), futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
+      neighbours(neighbours_of(g.options.affinity, count)), is_lone_(count == 1),
+      futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
     set_timers(this);
     if (g.is_pinned())
         set_pinned();
@@ -89,34 +89,53 @@ void runtime_core::schedule(strand& s, placement where) noexcept {
     notify_one();
 }
 
-void runtime_core::send(parcel p) noexcept {
+runtime_core* runtime_core::of(executor& e) noexcept {
+    if (auto* const core = dynamic_cast<runtime_core*>(&e))
+        return core;
+    auto* const seat = dynamic_cast<worker_seat*>(&e);
+    return seat != nullptr ? &seat->core() : nullptr;
+}
+
+template <class Notify>
+void runtime_core::send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept {
     const worker* const w = worker::current();
-    if (w != nullptr && &w->core().group == &group) { // another shard, whose thread keeps the runtime
-        if (inbox.put(p))
-            notify_one();
+    if (w != nullptr && &w->core().group == &group) { // its thread keeps the runtime
+        if (to.put(p))
+            notify();
         return;
     }
     group.require_own_or_terminate(); // as in schedule()
     const visitor inside(*this);
     remote_schedules_.fetch_add(1, std::memory_order_relaxed);
-    if (inbox.put(p))
-        notify_one();
+    if (to.put(p))
+        notify();
 }
 
-void runtime_core::adopt(cell& c) noexcept {
-    const thread_state& here = this_thread();
-    worker* const w = worker::of(here);
-    if (w != nullptr && &w->core() == this) {
-        c.id = w->next_id();
-        if (closing_hint()) { // its task is alive: a late look is soon enough
-            c.refuse();
-            return;
-        }
-        w->spawned.add();
-        introduce(c);
-        w->schedule(c, placement::spawn, here);
-        return;
+void runtime_core::send(parcel p) noexcept {
+    send(inbox, p, [this] { notify_one(); });
+}
+
+void runtime_core::send_to(magpie::detail::inbox& to, std::size_t place, parcel p) noexcept {
+    send(to, p, [this, place] { notify_this(place); });
+}
+
+worker* runtime_core::worker_here() const noexcept {
+    worker* const w = worker::current();
+    return w != nullptr && &w->core() == this ? w : nullptr;
+}
+
+bool runtime_core::count_in(cell& c, worker& here) noexcept {
+    c.id = here.next_id();
+    if (closing_hint()) { // its task is alive: a late look is soon enough
+        c.refuse();
+        return false;
     }
+    here.spawned.add();
+    introduce(c);
+    return true;
+}
+
+bool runtime_core::count_in_from_outside(cell& c) noexcept {
     // Counted first, then a look at the group's closing_, both seq_cst: all_ended() is asked after that
     // was set, so it counts this one or this one sees that. (The caller keeps the core alive.)
     const std::uint64_t n = external_spawned_.fetch_add(1, std::memory_order_seq_cst) + 1;
@@ -124,11 +143,22 @@ void runtime_core::adopt(cell& c) noexcept {
     if (group.closing()) {
         c.refuse();
         retire_elsewhere();
-        return;
+        return false;
     }
     introduce(c);
-    injected.push(c);
-    notify_one();
+    return true;
+}
+
+void runtime_core::adopt(cell& c) noexcept {
+    const thread_state& here = this_thread();
+    worker* const w = worker::of(here);
+    if (w != nullptr && &w->core() == this) {
+        if (count_in(c, *w))
+            w->schedule(c, placement::spawn, here);
+    } else if (count_in_from_outside(c)) {
+        injected.push(c);
+        notify_one();
+    }
 }
 
 void runtime_core::introduce(cell& c) noexcept {
@@ -190,6 +220,15 @@ void runtime_core::notify_one() noexcept {
 void runtime_core::notify_any() noexcept {
     if (const std::size_t w = idle.wake_any(); w != idle_set::nobody)
         unpark(w);
+}
+
+void runtime_core::notify_this(std::size_t place) noexcept {
+    if (idle.wake_this(place))
+        unpark(place);
+}
+
+bool runtime_core::has_pinned() const noexcept {
+    return std::any_of(workers.begin(), workers.end(), [](const auto& w) { return w->seat.has_any(); });
 }
 
 void runtime_core::notify_all() noexcept {

@@ -33,7 +33,7 @@ public:
     ~runtime_core();
 
     /// The shard of an executor; null if that is none of a runtime.
-    static runtime_core* of(executor& e) noexcept { return dynamic_cast<runtime_core*>(&e); }
+    static runtime_core* of(executor& e) noexcept;
 
     // --- executor ---
     void schedule(strand& s, placement where) noexcept override;
@@ -43,6 +43,14 @@ public:
     bool run_now(cell& c) noexcept override;
     void run_blocking(blocking_job& job) override;
     void send(parcel p) noexcept override;
+
+    // --- for executors of single workers ---
+    /// The worker of this shard that runs on the calling thread, or null.
+    worker* worker_here() const noexcept;
+    /// Gives a new task its id, counts it and tells the hook. False if the runtime is closed: then it is gone.
+    bool count_in(cell& c, worker& here) noexcept;
+    bool count_in_from_outside(cell& c) noexcept;
+    void send_to(magpie::detail::inbox& to, std::size_t place, parcel p) noexcept;
 
     // --- timer_service ---
     clock::time_point now() noexcept override { return time.now(); }
@@ -58,6 +66,8 @@ public:
     strand* look_after_others(worker& by) noexcept;    ///< what waits behind a stuck task, or null
     void notify_one() noexcept;                        ///< there is new work
     void notify_any() noexcept;                        ///< somebody has to look at something
+    void notify_this(std::size_t place) noexcept;      ///< there is work for that worker alone
+    bool has_pinned() const noexcept;                  ///< ... for any
     void notify_all() noexcept;
     void unpark(std::size_t place) noexcept;
     bool timers_due() const noexcept;
@@ -104,7 +114,7 @@ public:
     shard_mail mail;
     watch_timer watch;
     std::vector<std::unique_ptr<worker>> workers;
-    const neighbourhood neighbours; // whom thieves ask first
+    const neighbourhood neighbours;    // whom thieves ask first
     std::uint64_t looked_in_round = 0; // the clock's round in which the reactor was asked; under `idle`
 
 private:
@@ -112,6 +122,8 @@ private:
 
     class visitor;
 
+    template <class Notify>
+    void send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept;
     void introduce(cell& c) noexcept;
     void retire_elsewhere() noexcept;
 

@@ -169,8 +169,11 @@ runtime_group::runtime_group(runtime_options o, std::source_location where)
     };
     pool.keep = [this] { return shared_from_this(); };
     try {
-        for (const auto& s : shards)
+        for (const auto& s : shards) {
             add_unhandled_sink(*s, sink_);
+            for (const auto& w : s->workers)
+                add_unhandled_sink(w->seat, sink_);
+        }
         runtime_begins(first_id_of(id + 1));
     } catch (...) {
         forget_sinks();
@@ -184,8 +187,11 @@ runtime_group::~runtime_group() {
 }
 
 void runtime_group::forget_sinks() noexcept {
-    for (const auto& s : shards)
+    for (const auto& s : shards) {
         remove_unhandled_sink(*s); // does nothing if there is none
+        for (const auto& w : s->workers)
+            remove_unhandled_sink(w->seat);
+    }
 }
 
 void runtime_group::terminate_in_child() const noexcept {
@@ -339,7 +345,8 @@ std::uint64_t runtime_group::next_timer() const noexcept {
 }
 
 bool runtime_group::advance_clock() noexcept {
-    if (std::any_of(shards.begin(), shards.end(), [](const auto& s) { return s->work_anywhere(); }) ||
+    if (std::any_of(shards.begin(), shards.end(),
+                    [](const auto& s) { return s->work_anywhere() || s->has_pinned(); }) ||
         pool.busy() || visited())
         return false;
     const std::uint64_t tick = next_timer();

@@ -3,6 +3,7 @@
 #include "runtime_core.hpp"
 
 #include <magpie/scheduler/foreign_ptr.hpp>
+#include <magpie/scheduler/spawn_on_worker.hpp>
 
 #include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
@@ -40,7 +41,28 @@ runtime_core& numbered(runtime_group& group, std::size_t shard, const char* what
     return *group.shards[shard];
 }
 
+executor& seat_of(runtime_group& group, std::size_t worker, std::source_location where) {
+    if (worker >= group.workers())
+        throw std::out_of_range(at(where, "spawn_on_worker") + ": there is no worker " +
+                                std::to_string(worker) + ": the runtime has " +
+                                std::to_string(group.workers()) +
+                                ", counted from 0 (worker_threads())");
+    if (group.options.layout == layout::multi_thread)
+        return group.shards.front()->workers[worker]->seat;
+    return *group.shards[worker]; // a worker each, or there is one
+}
+
 } // namespace
+
+executor& worker_here(std::size_t worker, std::source_location where) {
+    return seat_of(core_here("spawn_on_worker", where).group, worker, where);
+}
+
+executor& worker_of(const runtime_handle& on, std::size_t worker, std::source_location where) {
+    runtime_group& group = *group_access::get(on);
+    require_own(group.id_base());
+    return seat_of(group, worker, where);
+}
 
 runtime_core& shard_of(runtime_group& group, std::size_t shard, const char* what,
                        std::source_location where) {

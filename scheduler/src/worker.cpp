@@ -69,7 +69,8 @@ worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool a
     : timers(!core.is_pinned()), core_(core), index_(core.first_worker + place), place_(place),
       event_interval_(core.group.options.event_interval),
       global_queue_interval_(core.group.options.global_queue_interval), random_(seed != 0 ? seed : 1),
-      poll_before_(no_index), alone_(alone), recent_(!alone), ring_(!alone), forks_(*this, !alone) {}
+      poll_before_(no_index), alone_(alone), recent_(!alone), ring_(!alone), forks_(*this, !alone),
+      seat(*this) {}
 
 worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), worker_(w) {}
 
@@ -91,7 +92,7 @@ void worker::run() noexcept {
     here.worker = this;
     here.forks = &forks_;
     here.executor = &core_;
-    here.home = core_.is_pinned() ? &core_ : nullptr;
+    here.home = core_.is_pinned() ? static_cast<const executor*>(&core_) : &seat;
     here.random = seed_of_selects();
     const thread_settings settings(core_.group.options.affinity, index_);
     awake_since_ = futex::time_point::clock::now();
@@ -103,7 +104,7 @@ void worker::run() noexcept {
                 core_.group.pool.end_section();
                 return;
             }
-        } else {
+        } else if (!run_pinned()) {
             park();
         }
     }
@@ -156,8 +157,7 @@ strand* worker::next() noexcept {
         if (company_.is_under_way() && forks_.size() == 0)
             consider_rest();
     }
-    if (tick_ - injected_ >= global_queue_interval_) {
-        injected_ = tick_;
+    if (tick_ - injected_ >= global_queue_interval_ && is_regular_look()) {
         if (strand* const s = one_from_injector())
             return s;
         if (forks_.top_index() < left_behind_)
@@ -204,6 +204,30 @@ bool worker::receive() noexcept {
     return any;
 }
 
+/// Whether it is time to look at the injector. Before that a pinned task takes its turn, for which this may be
+/// early; so they and the others take turns, one by one.
+[[gnu::noinline]] bool worker::is_regular_look() noexcept {
+    const bool due = tick_ - looked_for_injected_ >= global_queue_interval_;
+    if (due)
+        looked_for_injected_ = tick_;
+    injected_ = looked_for_injected_;
+    static_cast<void>(run_pinned());
+    return due;
+}
+
+/// A turn of one of the tasks that are pinned to this worker. Whether there was one.
+bool worker::run_pinned() noexcept {
+    strand* const s = seat.next();
+    if (s == nullptr)
+        return false;
+    found_work();
+    take_turn(static_cast<cell&>(*s));
+    if (lost()) // the task has forked, and this is the child
+        core_.group.terminate_in_child();
+    running_id_.store(0, std::memory_order_relaxed); // as in execute()
+    return true;
+}
+
 [[gnu::noinline]] strand* worker::one_from_injector() noexcept {
     static_cast<void>(receive());
     std::size_t taken = 0;
@@ -236,7 +260,7 @@ bool worker::receive() noexcept {
 }
 
 strand* worker::search() noexcept {
-    if (alone_)
+    if (alone_ || seat.has_any())
         return nullptr;
     if (!searching_) {
         if (!core_.idle.start_searching())
@@ -525,11 +549,12 @@ void worker::park() noexcept {
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
     // It is awake meanwhile, so what comes into the shared queue wakes nobody.
-    if (before_sleep_.wants_to() && before_sleep_.look([this] { return core_.injected.size() > 0; })) {
+    if (before_sleep_.wants_to() &&
+        before_sleep_.look([this] { return core_.injected.size() > 0 || seat.has_any(); })) {
         // Who is woken from outside has been waited for. New tasks are better taken several at a time, as they
         // are after a sleep, than one by one from who goes on to spawn.
         found_ = share_from_injector();
-        before_sleep_.learn(found_ != nullptr && !found_->is_new());
+        before_sleep_.learn(seat.has_any() || (found_ != nullptr && !found_->is_new()));
         return;
     }
     if (core_.group.options.on_thread_park) {
@@ -570,7 +595,7 @@ bool worker::sleep() noexcept {
     // Who comes in later notifies behind its push, and finds this worker among the sleepers.
     const bool visited = core_.visited();
     // R39: out of the word first, now every queue. Whoever comes later sees that nobody is awake.
-    if (core_.work_anywhere() || core_.stopped() || core_.timers_due())
+    if (core_.work_anywhere() || seat.has_any() || core_.stopped() || core_.timers_due())
         return true;
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return true;
@@ -579,7 +604,7 @@ bool worker::sleep() noexcept {
     if (core_.time.paused() && core_.has_io() && !poll_driver()) {
         core_.wake_driver();
     } else if (core_.time.paused()) {
-        if (ring_.size() > 0)
+        if (ring_.size() > 0 || seat.ready() > 0)
             return true;
         if (core_.group.step_clock(core_, place_))
             return true;
@@ -652,7 +677,7 @@ worker_metrics worker::metrics() const noexcept {
     m.unparks = unparks_.get();
     m.timers_fired = fired_.get();
     m.busy = std::chrono::nanoseconds(busy_ns_.get());
-    m.queue_depth = ring_.size() + recent_.size();
+    m.queue_depth = ring_.size() + recent_.size() + seat.ready();
     return m;
 }
 

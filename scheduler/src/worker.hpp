@@ -7,6 +7,7 @@
 #include "patience.hpp"
 #include "recent_stack.hpp"
 #include "timers.hpp"
+#include "worker_seat.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/fork.hpp>
@@ -62,11 +63,15 @@ public:
     void schedule(strand& s, executor::placement where, const thread_state& here) noexcept;
     bool run_now(cell& c) noexcept;
     std::uint64_t next_id() noexcept;
+    /// One of the tasks that are pinned to this worker is ready: it is not looked for before each turn, so
+    /// this makes the next regular look come early.
+    void look_soon() noexcept { injected_ = tick_ - global_queue_interval_; }
 
     // --- from any thread ---
 
     runtime_core& core() const noexcept { return core_; }
     std::size_t index() const noexcept { return index_; } ///< among all of the runtime
+    std::size_t place() const noexcept { return place_; } ///< among those of its shard
     worker_metrics metrics() const noexcept;
     /// Whether there is something that a thief may take.
     bool has_queued() const noexcept {
@@ -109,6 +114,8 @@ private:
 
     strand* next() noexcept;
     bool receive() noexcept;
+    bool is_regular_look() noexcept;
+    bool run_pinned() noexcept;
     strand* one_from_injector() noexcept;
     strand* share_from_injector() noexcept;
     strand* search() noexcept;
@@ -150,11 +157,12 @@ private:
     std::uint32_t nested_ = 0;      // turns that run inside another now
     std::uint32_t nested_left_ = 0; // how many more the outermost turn may have inside it
     std::uint32_t maintained_ = 0;  // the tick_ of the last regular look at timers and driver
-    std::uint32_t injected_ = 0;    // the tick_ of the last regular look at the injector
-    std::uint64_t random_;          // xorshift64*
-    std::uint32_t looked_at_ = 0;   // the tick_ of the last look at the clock
-    std::uint32_t look_every_ = 1;  // turns between two of them
-    std::uint64_t last_look_ = 0;   // what it said, in milliseconds
+    std::uint32_t injected_ = 0;    // the tick_ of the last regular look at the injector, or earlier
+    std::uint32_t looked_for_injected_ = 0; // the same, and not earlier: see look_soon()
+    std::uint64_t random_;                  // xorshift64*
+    std::uint32_t looked_at_ = 0;           // the tick_ of the last look at the clock
+    std::uint32_t look_every_ = 1;          // turns between two of them
+    std::uint64_t last_look_ = 0;           // what it said, in milliseconds
     std::uint64_t poll_before_; // ring index whose strand runs only after a look at reactor and timers
     std::uint64_t last_id_ = 0;
     bool searching_ = false;
@@ -186,6 +194,9 @@ private:
     atomic<std::uint64_t> running_id_{0};
     atomic<std::uintptr_t> running_where_{0};
     counter steals_, stolen_, overflows_, parks_, unparks_, fired_, busy_ns_;
+
+public:
+    worker_seat seat; ///< of the tasks that are pinned to this worker, where others steal from it
 };
 
 } // namespace magpie::detail

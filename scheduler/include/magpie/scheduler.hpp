@@ -14,4 +14,5 @@
 #include <magpie/scheduler/runtime.hpp>
 #include <magpie/scheduler/shard.hpp>
 #include <magpie/scheduler/sharded.hpp>
+#include <magpie/scheduler/spawn_on_worker.hpp>
 #include <magpie/scheduler/task_tracker.hpp>

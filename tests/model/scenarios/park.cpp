@@ -4,6 +4,7 @@
 #include "scheduler.hpp"
 
 #include <scheduler/src/company.hpp>
+#include <scheduler/src/inbox.hpp>
 
 #include <algorithm>
 #include <array>
@@ -326,5 +327,49 @@ scenario resting("park.rests", [] {
 
 mistake both_rest(resting, "who rests does not say so",
                   {"try_begin", "compare_exchange", how::left_out});
+
+// --- what is for one worker alone: no other may take it, so that one has to come ---
+
+template <flaw Flaw>
+void for_one_alone() {
+    struct letter : magpie::detail::ready_node {
+        magpie_model::plain<int> value;
+    };
+    std::array<letter, 2> letters;
+    magpie::detail::inbox in;
+    idle_set idle(1);
+    parker p;
+    int taken = 0;
+    thread("outside", [&] {
+        for (letter& l : letters) {
+            l.value.set(1);
+            if (in.put(magpie::detail::parcel(l, false)) && idle.wake_this(0))
+                p.notify();
+        }
+    });
+    thread("worker", [&] {
+        for (bool searching = false; taken < 2; searching = true) {
+            const bool early = Flaw == flaw::looks_before_it_lies && in.has_any();
+            idle.sleep(0, searching, [] {});
+            const bool any = Flaw == flaw::looks_before_it_lies ? early : in.has_any();
+            if (!any && p.announce(parker::where::on_futex)) {
+                p.sleep(futex::time_point::max());
+                static_cast<void>(p.rise());
+            }
+            static_cast<void>(idle.get_up(0));
+            in.take_all(
+                [&](magpie::detail::parcel l) { taken += static_cast<letter&>(l.node()).value.get(); });
+        }
+    });
+    run();
+    check(taken == 2 && idle.awake() == 1, "both have come, and the idle set has counted right");
+}
+
+scenario alone("park.for_one_alone", one_worker, &for_one_alone<flaw::none>);
+
+mistake alone_early(alone, "the worker looks before it leaves the idle set's word",
+                    &for_one_alone<flaw::looks_before_it_lies>);
+mistake alone_outdated(alone, "who has something for it sees an old idle word",
+                       {"idle_set::awake", "load", how::outdated});
 
 } // namespace
