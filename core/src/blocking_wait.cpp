@@ -1,16 +1,35 @@
 #include <magpie/core/detail/blocking_wait.hpp>
 
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/may_block.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 
+#include <utility>
+
 namespace magpie::detail {
+
+namespace {
+/// A turn that there is none of: so the thread may block in none.
+strand* no_turn() noexcept {
+    static char mark;
+    return reinterpret_cast<strand*>(&mark);
+}
+} // namespace
+
+no_blocking::no_blocking() noexcept : outer_(std::exchange(this_thread().may_block, no_turn())) {}
+no_blocking::~no_blocking() { this_thread().may_block = outer_; }
+bool no_blocking::is_here() noexcept { return this_thread().may_block == no_turn(); }
 
 waiting_thread::waiting_thread() : strand(static_cast<executor&>(*this)) {
     const thread_state& here = this_thread();
     if (here.turn != nullptr && here.turn != here.may_block)
         throw_usage_error("a blocking wait inside a task would block its worker: co_await the "
                           "operation instead, or do it in spawn_blocking");
+    if (no_blocking::is_here())
+        throw_usage_error("a blocking wait in a function that was submitted to a shard would block all "
+                          "of the shard: submit one that gives a task, and co_await the operation in "
+                          "that");
     unconstrained = true;
     start_leaf();
 }

@@ -4,6 +4,7 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/inherited.hpp>
+#include <magpie/core/detail/may_block.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
@@ -27,6 +28,10 @@ void require_no_task(const char* what) {
         throw std::logic_error(std::string(what) +
                                " inside a task would block its worker: co_await the task or spawn "
                                "it, or call this in spawn_blocking or block_in_place");
+    if (no_blocking::is_here())
+        throw std::logic_error(std::string(what) +
+                               " in a function that was submitted to a shard would block all of the "
+                               "shard: submit one that gives a task, and co_await in that");
 }
 
 executor& local_executor() {

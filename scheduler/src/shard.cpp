@@ -6,6 +6,7 @@
 #include <magpie/scheduler/spawn_on_worker.hpp>
 
 #include <magpie/core/detail/inherited.hpp>
+#include <magpie/core/detail/may_block.hpp>
 #include <magpie/core/error.hpp>
 
 #include <stdexcept>
@@ -81,6 +82,14 @@ bool is_on_shard(const runtime_handle& rt, std::size_t shard) noexcept {
     return w != nullptr && &w->core().group == group_access::get(rt).get() && w->core().shard == shard;
 }
 
+void fatal_without_way_home() noexcept {
+    fatal(
+        "a foreign_ptr was destroyed or reset away from its shard, and there is no memory to send the "
+        "object home, to be destroyed there: where memory may run out, take it home before, by "
+        "submit_to(p.shard(), ...), whose failure is an exception",
+        __FILE__, __LINE__);
+}
+
 // --- submission ---
 
 submission::submission(runtime_core& to, executor& from)
@@ -109,10 +118,12 @@ void submission::reply() noexcept {
 }
 
 void submission::arrive() noexcept {
-    if (goes_home_)
+    if (goes_home_) {
         ended();
-    else
-        begin();
+        return;
+    }
+    const no_blocking here; // it is no turn: what is called belongs to no task
+    begin();
 }
 
 void* submission::running() noexcept {

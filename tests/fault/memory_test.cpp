@@ -29,6 +29,7 @@
 #include <string_view>
 #include <system_error>
 #include <tuple>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -869,6 +870,31 @@ TEST_SUITE("fault.memory") {
             if (!refused)
                 break;
         }
+    }
+
+    TEST_CASE("no memory x a foreign_ptr that has to go home: the program ends, with a sentence") {
+        const auto without_memory = [](std::size_t n) {
+            return test::status_of([n] {
+                magpie::set_log_function([](magpie::log_level, std::string_view text) noexcept {
+                    if (text.find("take it home before") != std::string_view::npos)
+                        _exit(0);
+                });
+                const magpie::runtime rt = test::thread_per_core(2).build();
+                auto main = [](std::size_t nth) -> task<bool> {
+                    auto make = [] { return magpie::foreign_ptr<int>(std::make_unique<int>(1)); };
+                    magpie::foreign_ptr<int> p = co_await magpie::submit_to(1, make);
+                    refused_memory at(nth);
+                    p.reset();
+                    co_return at.stop();
+                };
+                const bool refused = magpie::spawn_on(rt.handle(), 0, main(n)).blocking_join();
+                _exit(refused ? 2 : 3); // it went home in spite of that; there was nothing to refuse
+                return false;
+            });
+        };
+        CHECK(without_memory(1) == 0); // its frame
+        CHECK(without_memory(2) == 0); // its cell
+        CHECK(without_memory(100) == 3);
     }
 
     TEST_CASE("no memory for a queue of what comes from other threads x spawn, wake: nothing is lost") {

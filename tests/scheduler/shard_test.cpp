@@ -41,6 +41,17 @@ auto on_three_shards(F make) {
     return spawn_on(rt.handle(), 0, make()).blocking_join();
 }
 
+/// Whether what was submitted was refused, with a sentence.
+template <class Submission>
+task<int> is_refused(Submission s) {
+    try {
+        co_await std::move(s);
+    } catch (const std::logic_error& e) {
+        co_return std::string(e.what()).find("would block") != std::string::npos ? 1 : 0;
+    }
+    co_return 0;
+}
+
 template <class E>
 std::string message_of(auto call) {
     try {
@@ -147,6 +158,35 @@ TEST_SUITE("scheduler.shard") {
             co_return all;
         };
         CHECK(on_three_shards(main) == "abcd");
+    }
+
+    TEST_CASE("a submitted function may not wait: it would block its shard") {
+        auto nothing = []() -> task<> { co_return; };
+        auto main = [](auto f) -> task<int> {
+            int refused = 0;
+            join_handle<> h = magpie::spawn(f());
+            auto joins = [&h] { h.blocking_join(); };
+            magpie::sync::event never;
+            auto waits = [&never] { never.blocking_wait(); };
+            auto drives = [&f, rt = magpie::runtime_handle::current()] { rt.block_on(f()); };
+            auto makes_none = [&never]() -> task<> { // before it gives a task
+                never.blocking_wait();
+                return []() -> task<> { co_return; }();
+            };
+            for (std::size_t s = 0; s < 3; ++s) { // the caller's own: its task may not, either
+                refused += co_await is_refused(submit_to(s, joins));
+                refused += co_await is_refused(submit_to(s, waits));
+                refused += co_await is_refused(submit_to(s, drives));
+                refused += co_await is_refused(submit_to(s, makes_none));
+            }
+            co_await h;
+            // And afterwards that thread is what it was.
+            auto blocks = [] { return magpie::spawn_blocking([] { return 1; }); };
+            join_handle<int> one = co_await submit_to(1, blocks);
+            co_return refused * 10 + co_await one;
+        };
+        auto make = [&] { return main(nothing); };
+        CHECK(on_three_shards(make) == 121);
     }
 
     TEST_CASE("dropping the wait drops the task over there, on its shard, before the drop is through") {

@@ -16,6 +16,9 @@ namespace detail {
 /// Whether the calling thread runs tasks of that shard.
 bool is_on_shard(const runtime_handle& rt, std::size_t shard) noexcept;
 
+/// There is no memory for the task that would destroy an object on its own shard.
+[[noreturn]] void fatal_without_way_home() noexcept;
+
 } // namespace detail
 
 /// Owns an object of a shard, wherever the pointer itself is: destroyed, it sends the object home, to be
@@ -26,7 +29,8 @@ bool is_on_shard(const runtime_handle& rt, std::size_t shard) noexcept;
 /// `submit_to(p.shard(), ...)`.
 ///
 /// Whoever destroys the pointer does not wait. When the runtime has been shut down there is no shard any
-/// more, and the object is destroyed where the pointer is. Without memory to send it home the program ends.
+/// more, and the object is destroyed where the pointer is. Without memory to send it home the program ends,
+/// with a sentence in the log.
 ///
 /// @par Thread safety
 /// As `std::unique_ptr`.
@@ -65,10 +69,15 @@ public:
     void reset() noexcept {
         if (object_ == nullptr)
             return;
-        if (detail::is_on_shard(*home_, shard_))
+        if (detail::is_on_shard(*home_, shard_)) {
             object_.reset();
-        else
+            return;
+        }
+        try {
             spawn_on(*home_, shard_, destroy(std::move(object_))).detach();
+        } catch (...) { // nothing but std::bad_alloc
+            detail::fatal_without_way_home();
+        }
     }
 
 private:

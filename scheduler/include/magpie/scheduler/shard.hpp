@@ -218,7 +218,8 @@ submit_operation<F> submit_on(const std::shared_ptr<runtime_group>& group, std::
 /// Calls a function on another shard, and waits for what it gives.
 ///
 /// A function that gives a task runs as a task of that shard; its value is the task's. Any other is called on
-/// the shard's thread between two of its tasks: it belongs to no task, has to be short, and cannot wait. On
+/// the shard's thread between two of its tasks: it belongs to no task, has to be short, and cannot wait
+/// (`blocking_join` and its like throw std::logic_error in it). On
 /// the caller's own shard it is called at once. Messages are sent in batches, between two shards in order;
 /// a function that gives a task may be overtaken by those behind it once it waits.
 ///
