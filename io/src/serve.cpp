@@ -1,6 +1,7 @@
 #include <magpie/io/serve.hpp>
 
-#include <algorithm>
+#include <magpie/core/error.hpp>
+
 #include <unistd.h>
 
 namespace magpie::io {
@@ -18,15 +19,15 @@ tcp_stream passing_stream::adopt() {
     return s;
 }
 
-std::size_t connection_counts::least() const noexcept {
-    const auto found = std::min_element(
-        counts_.begin(), counts_.end(), [](const auto& a, const auto& b) {
-            return a.load(std::memory_order_relaxed) < b.load(std::memory_order_relaxed); // hints
-        });
-    return static_cast<std::size_t>(found - counts_.begin());
-}
-
 } // namespace detail
+
+rebalancing::rebalancing(double limit, std::size_t window) : limit_(limit), window_(window) {
+    if (!(limit > 0)) // nor is what is no number
+        magpie::detail::throw_usage_error("rebalancing: the limit is an imbalance above 0, 0.5 say");
+    if (window < 16)
+        magpie::detail::throw_usage_error("rebalancing: the window has 16 requests or more: fewer tell "
+                                          "nothing of the load");
+}
 
 task<shard_listener> shard_listener::bind(endpoint at, accepting how, listen_options options) {
     shard_listener all(how, shard_count());

@@ -1,15 +1,17 @@
 #pragma once
 
-#include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/for_each_concurrent.hpp>
 #include <magpie/core/join_handle.hpp>
 #include <magpie/core/task.hpp>
+#include <magpie/io/detail/shard_balance.hpp>
 #include <magpie/io/endpoint.hpp>
 #include <magpie/io/tcp_listener.hpp>
 #include <magpie/io/tcp_stream.hpp>
 #include <magpie/scheduler/shard.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,6 +31,32 @@ enum class accepting : unsigned char {
 /// A callable that makes the task that serves a connection.
 template <class F>
 concept serves_stream = task_callable<F, tcp_stream>;
+
+/// A callable that makes the task that serves one request of a connection, and gives whether there may be more.
+template <class F>
+concept serves_request = requires(F& f, tcp_stream& s) {
+    { std::invoke(f, s) } -> std::same_as<task<bool>>;
+};
+
+/// When `shard_listener::serve_requests` moves connections from a shard that has too much to do.
+class rebalancing {
+public:
+    /// @param limit   the imbalance above which it does: what a shard has served since it last looked, over the
+    ///                mean of all shards in that time, less 1 (as `runtime_metrics::imbalance`, of requests).
+    ///                Above 0; 0.5 is half as much again as the mean. `shard_count() - 1` is one shard that serves
+    ///                all, so from there on nothing is moved
+    /// @param window  how many requests a shard serves between two looks, 16 or more. A short one follows the
+    ///                load fast, and takes chance for load
+    /// @throws std::logic_error for what is out of range
+    explicit rebalancing(double limit = 0.5, std::size_t window = 1024);
+
+    double limit() const noexcept { return limit_; }
+    std::size_t window() const noexcept { return window_; }
+
+private:
+    double limit_;
+    std::size_t window_;
+};
 
 namespace detail {
 
@@ -51,36 +79,14 @@ task<> serve_passed(passing_stream s, F f) {
     co_await std::invoke(f, s.adopt());
 }
 
-/// How many connections each shard has.
-class connection_counts {
-public:
-    explicit connection_counts(std::size_t shards) : counts_(shards) {}
-    std::size_t of(std::size_t shard) const noexcept {
-        return counts_[shard].load(std::memory_order_relaxed); // a hint
-    }
-    std::size_t least() const noexcept;
-
-    /// One more, as long as it lives.
-    class one {
-    public:
-        one(std::shared_ptr<connection_counts> all, std::size_t shard) noexcept
-            : all_(std::move(all)), shard_(shard) {
-            all_->counts_[shard_].fetch_add(1, std::memory_order_relaxed); // a statistic
-        }
-        one(one&& other) noexcept = default;
-        ~one() {
-            if (all_ != nullptr)
-                all_->counts_[shard_].fetch_sub(1, std::memory_order_relaxed);
-        }
-
-    private:
-        std::shared_ptr<connection_counts> all_;
-        std::size_t shard_;
-    };
-
-private:
-    std::vector<magpie::detail::atomic<std::size_t>> counts_;
+/// What all connections of one `serve_requests` share.
+struct balanced {
+    std::shared_ptr<connection_counts> counts;
+    std::shared_ptr<shard_balance> balance;
 };
+
+template <class F>
+task<> serve_moved(connection_counts::one, passing_stream s, F f, balanced all);
 
 template <class F>
 task<> serve_counted(connection_counts::one, passing_stream s, F f) {
@@ -90,6 +96,41 @@ template <class F>
 task<> serve_here(connection_counts::one, tcp_stream s, F f) {
     co_await std::invoke(f, std::move(s));
 }
+
+/// Request by request, until there are no more or the connection leaves for another shard.
+template <class F>
+task<> serve_by_request(tcp_stream s, F f, balanced all) {
+    const std::size_t here = this_shard();
+    std::uint64_t counted = 0;
+    for (;;) {
+        const bool more = co_await std::invoke(f, s);
+        if (!more)
+            co_return;
+        if (const std::optional<std::size_t> to = all.balance->served(here, counted)) {
+            all.counts->count_move();
+            spawn_on(*to, serve_moved<F>(connection_counts::one(all.counts, *to),
+                                         passing_stream(std::move(s)), std::move(f), all))
+                .detach();
+            co_return;
+        }
+    }
+}
+template <class F>
+task<> serve_moved(connection_counts::one, passing_stream s, F f, balanced all) {
+    co_await serve_by_request<F>(s.adopt(), std::move(f), std::move(all));
+}
+
+/// Serves a connection as `serve_by_request` does.
+template <class F>
+class request_loop {
+public:
+    request_loop(F f, balanced all) : f_(std::move(f)), all_(std::move(all)) {}
+    task<> operator()(tcp_stream s) { return serve_by_request<F>(std::move(s), f_, all_); }
+
+private:
+    F f_;
+    balanced all_;
+};
 
 } // namespace detail
 
@@ -112,7 +153,7 @@ join_handle<> move_to_shard(std::size_t shard, tcp_stream s, F f) {
 /// Accepts connections for all shards of a runtime.
 ///
 /// @par Thread safety
-/// `connections` may be called from any thread; the rest by the task that owns it.
+/// `connections` and `moved` may be called from any thread; the rest by the task that owns it.
 /// @par Example
 /// @code
 /// magpie::task<> server() {
@@ -155,6 +196,36 @@ public:
         co_await for_each_concurrent(std::views::iota(std::size_t{0}, listeners_.size()),
                                      listeners_.size(), one);
     }
+
+    /// The same, request by request: `f(tcp_stream&)` serves one, waiting for it, and gives whether there may be
+    /// more. Between two of them nobody waits for the connection: so from a shard that has more to do than
+    /// the others, above a limit, connections move by themselves to the one that has least, with their copies
+    /// of `f` and what these keep (a buffer with half of the next request, say).
+    /// @param f     copied for each connection. Each call is on the shard where the connection is now
+    /// @param when  what is too much; the layouts with one shard move nothing
+    /// @throws std::system_error of an accept
+    /// @par Cancellation
+    /// As `serve`; the connections go on, and move on.
+    /// @par Complexity
+    /// A few instructions a request; a move is `move_to_shard`.
+    /// @par Example
+    /// @code
+    /// auto one_line = [in = line_reader()](magpie::io::tcp_stream& s) mutable -> magpie::task<bool> {
+    ///     return answer_line(s, in); // false at the end of the stream
+    /// };
+    /// co_await listener.serve_requests(one_line, magpie::io::rebalancing(0.25));
+    /// @endcode
+    template <class F>
+        requires serves_request<F> && std::copy_constructible<F>
+    task<> serve_requests(F f, rebalancing when = rebalancing()) {
+        const detail::balanced all{counts_, std::make_shared<detail::shard_balance>(
+                                                magpie::shard_count(), when.limit(), when.window())};
+        detail::request_loop<F> loop(std::move(f), all);
+        co_await serve(std::move(loop));
+    }
+
+    /// How many connections `serve_requests` has moved to another shard so far.
+    std::uint64_t moved() const noexcept { return counts_->moved(); }
 
 private:
     shard_listener(accepting how, std::size_t shards)
