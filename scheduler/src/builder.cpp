@@ -67,6 +67,9 @@ runtime_builder& runtime_builder::lifo_slot(bool on) { return options_.lifo_slot
 runtime_builder& runtime_builder::seed(std::uint64_t n) { return options_.seed = n, *this; }
 runtime_builder& runtime_builder::paused_clock(bool on) { return options_.paused_clock = on, *this; }
 runtime_builder& runtime_builder::io(bool on) { return options_.io = on, *this; }
+runtime_builder& runtime_builder::reactor_per_worker(bool on) {
+    return options_.reactor_per_worker = on, *this;
+}
 runtime_builder& runtime_builder::affinity(std::vector<std::size_t> cpus) {
     options_.has_affinity = true;
     return options_.affinity = std::move(cpus), *this;

@@ -1,7 +1,5 @@
 #include "runtime_core.hpp"
 
-#include "futex_driver.hpp"
-
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
@@ -53,8 +51,11 @@ runtime_core::runtime_core(runtime_group& g, std::size_t number, std::size_t fir
                            std::uint64_t& seed)
     : executor(g.options.budget), group(g), time(g.time), shard(number), first_worker(first),
       idle(count), mail(number, g.is_pinned() ? g.workers() : 1), watch(g.has_threads() && count > 1),
-      neighbours(neighbours_of(g.options.affinity, count)), is_lone_(count == 1),
-      futex_driver_(new futex_driver), driver_(futex_driver_.get()) {
+      neighbours(neighbours_of(g.options.affinity, count)) {
+    const std::size_t drivers = g.options.reactor_per_worker ? count
+                                                             : 1; // current_thread has one worker
+    for (std::size_t i = 0; i < drivers; ++i)
+        drivers_.push_back(std::make_unique<driver_slot>(count == 1));
     set_timers(this);
     if (g.is_pinned())
         set_pinned();
@@ -67,10 +68,6 @@ runtime_core::~runtime_core() {
     // Acquire: pairs with ~visitor. It is between a push and a notify: a moment.
     while (visitors_.load(std::memory_order_acquire) > 0)
         std::this_thread::yield();
-    if (driver& d = the_driver(); &d != futex_driver_.get()) {
-        d.shut_down();
-        d.release();
-    }
 }
 
 // --- executor ---
@@ -238,7 +235,7 @@ void runtime_core::notify_all() noexcept {
 
 void runtime_core::unpark(std::size_t place) noexcept {
     switch (static_cast<parker::where>(workers[place]->parker.notify())) {
-    case parker::where::in_driver: the_driver().wake(); break;
+    case parker::where::in_driver: driver_of(place).get().wake(); break;
     case parker::where::on_watch: watch.wake(); break;
     case parker::where::on_futex: break; // notify() has done it
     }
@@ -299,43 +296,60 @@ strand* runtime_core::look_after_others(worker& by) noexcept {
 
 // --- the driver ---
 
-bool runtime_core::try_lock_driver() noexcept {
-    if (is_lone_) // there is nobody else
-        return true;
-    return !driver_busy_.load(std::memory_order_relaxed) && // spare the others the line
-           !driver_busy_.exchange(true, std::memory_order_acquire);
-}
-
-void runtime_core::unlock_driver() noexcept {
-    if (!is_lone_)
-        driver_busy_.store(false, std::memory_order_release); // pairs with try_lock_driver()
-}
-
 // A worker got up while the others sleep. If none of them is on the watch, the one in the driver
 // has to look after it, and may have lain down without a limit.
 void runtime_core::ensure_watched() noexcept {
+    if (has_drivers_each()) {
+        ensure_kept();
+        return;
+    }
     watch.set();
-    if (workers.size() > 1 && !watch.occupied() &&
-        driver_sleeps_until_.load(std::memory_order_seq_cst) > time.tick_now() + 2)
-        the_driver().wake();
+    if (workers.size() > 1 && !watch.occupied() && drivers_[0]->sleeps_beyond(time.tick_now() + 2))
+        drivers_[0]->get().wake();
+}
+
+// With a reactor each, all sleep in their own; one of them, the keeper, looks every millisecond after those who
+// are awake. It goes on with that for a while when nobody is awake any more, so that a runtime that gets up often
+// does not wake two each time. (If nobody keeps, whoever is woken here does so when it lies down again.)
+//
+// seq_cst, also in park_driver(): who gets up has counted itself, and then reads who keeps and until when that one
+// sleeps; who begins to keep says both, and then reads whether somebody is awake.
+void runtime_core::ensure_kept() noexcept {
+    last_up_.store(time.tick_now(), std::memory_order_relaxed); // a hint
+    const std::size_t keeper = keeper_.load(std::memory_order_seq_cst);
+    if (keeper == idle_set::nobody)
+        notify_any();
+    else if (driver_of(keeper).sleeps_beyond(time.tick_now() + 2))
+        driver_of(keeper).get().wake();
+}
+
+bool runtime_core::try_keep(std::size_t place) noexcept {
+    std::size_t nobody = idle_set::nobody;
+    return keeper_.compare_exchange_strong(nobody, place,
+                                           std::memory_order_seq_cst, // see ensure_kept()
+                                           std::memory_order_relaxed);
+}
+
+void runtime_core::stop_keeping() noexcept {
+    keeper_.store(idle_set::nobody, std::memory_order_seq_cst); // see ensure_kept()
 }
 
 // Who has read the slot before the exchange sleeps in the old driver, or wakes it; who sleeps in the
 // new one already may be waited for by somebody who has woken the old one. So both are woken, and
 // whoever sleeps looks around once more: at its parker, at the deadlines, and at the slot.
 driver& runtime_core::install_driver(driver_factory make) {
-    driver& before = *futex_driver_;
-    if (driver& d = the_driver(); &d != &before)
-        return d;
+    const worker* const w = worker_here();
+    driver_slot& slot = driver_of(w != nullptr ? w->place() : 0);
+    if (slot.has_io())
+        return slot.get();
     if (!group.options.io)
         throw_usage_error("this runtime was built without I/O: leave io(false) out of its builder");
     const lock_guard guard(installing_);
-    if (driver& d = the_driver(); &d != &before) // somebody else was faster
-        return d;
+    if (slot.has_io()) // somebody else was faster
+        return slot.get();
     driver& d = *make();
-    // Release: pairs with the_driver(). seq_cst: the group sets its stop, and then reads this (end_sleep()).
-    driver_.exchange(&d, std::memory_order_seq_cst);
-    before.wake();
+    slot.replace(d);
+    slot.before().wake();
     d.wake();
     if (group.stopped_in_order())
         d.shut_down();
@@ -354,39 +368,55 @@ driver& io_driver(driver_factory make, const char* what, std::source_location wh
     return core->install_driver(make);
 }
 
-bool runtime_core::poll_driver() noexcept {
-    if (!try_lock_driver())
-        return false;
-    the_driver().poll();
-    unlock_driver();
-    return true;
+void runtime_core::poll_another(std::size_t place, std::uint32_t start) noexcept {
+    // One is enough: who finds nothing comes again, or lies down.
+    static_cast<void>(neighbours.ask(place, start, [this](std::size_t w) {
+        driver_slot& d = *drivers_[w];
+        return d.has_io() && d.poll() ? &d : nullptr; // whose worker sleeps, sleeps in it
+    }));
 }
 
-void runtime_core::park_driver(futex::time_point limit) noexcept {
+void runtime_core::park_driver(std::size_t place, futex::time_point limit, bool watches) noexcept {
+    driver_slot& slot = driver_of(place);
+    const auto first_of = [this, place] {
+        return has_drivers_each() ? workers[place]->timers.next() : next_timer();
+    };
     futex::time_point until;
     std::uint64_t first;
     do {
-        first = next_timer();
+        first = first_of();
         until = time.paused() ? limit : std::min(limit, time.steady_time_of(first));
-        const std::uint64_t tick = time.tick_of_steady(until);
-        // seq_cst, then the deadlines once more: arm() writes a deadline and then reads this.
-        driver_sleeps_until_.exchange(std::max<std::uint64_t>(tick, 1), std::memory_order_seq_cst);
+        slot.sleep_until(std::max<std::uint64_t>(time.tick_of_steady(until), 1));
         // The same with who gets up and looks for somebody on the watch (ensure_watched).
-        if (idle.awake() > 0)
+        if (watches && idle.awake() > 0)
             limit = std::min(limit, futex::time_point::clock::now() + 1ms);
-    } while (next_timer() < first || until > limit);
-    the_driver().park(until);
-    driver_sleeps_until_.store(0, std::memory_order_relaxed); // a late look wakes in vain, at worst
+    } while (first_of() < first || until > limit);
+    slot.get().park(until);
+    slot.wake_up();
+}
+
+driver_slot* runtime_core::not_asked_in(std::uint64_t round) const noexcept {
+    for (const auto& d : drivers_)
+        if (d->has_io() && d->looked_in_round != round)
+            return d.get();
+    return nullptr;
 }
 
 // --- timers ---
 
 void runtime_core::arm(timer_entry& e, clock::time_point deadline) noexcept {
-    worker* const w = worker::current();
-    worker_timers& on = w != nullptr && &w->core() == this ? w->timers : workers.front()->timers;
+    worker* const w = worker_here();
+    worker& on = w != nullptr ? *w : *workers.front();
     const std::uint64_t tick = time.tick_at_or_after(deadline);
-    if (on.arm(e, tick) && tick < driver_sleeps_until_.load(std::memory_order_seq_cst)) // park_driver
-        the_driver().wake();
+    if (on.timers.arm(e, tick))
+        wake_for_timer(on, tick);
+}
+
+// Who sleeps for it in the driver until later looks again.
+void runtime_core::wake_for_timer(worker& of, std::uint64_t tick) noexcept {
+    driver_slot& slot = driver_of(of.place());
+    if (slot.sleeps_beyond(tick))
+        slot.get().wake();
 }
 
 // Long waits are limits, mostly: taken back long before they are due. Their deadlines are made when the
@@ -423,15 +453,14 @@ std::size_t runtime_core::fire_timers() noexcept {
     std::size_t n = 0;
     for (const auto& w : workers)
         if (w->timers.next() <= now)
-            n += fire(w->timers, now);
+            n += fire(*w, now);
     return n;
 }
 
-std::size_t runtime_core::fire(worker_timers& of, std::uint64_t now) noexcept {
-    if (of.stamp(now) &&
-        of.next() < driver_sleeps_until_.load(std::memory_order_seq_cst)) // park_driver
-        the_driver().wake();
-    return of.fire(now);
+std::size_t runtime_core::fire(worker& of, std::uint64_t now) noexcept {
+    if (of.timers.stamp(now))
+        wake_for_timer(of, of.timers.next());
+    return of.timers.fire(now);
 }
 
 // --- for the group ---
@@ -453,7 +482,8 @@ std::uint64_t runtime_core::spawned() const noexcept {
 }
 
 void runtime_core::end_sleep() noexcept {
-    driver_.load(std::memory_order_seq_cst)->shut_down(); // see install_driver()
+    for (const auto& d : drivers_)
+        d->at_the_end().shut_down();
     notify_all();
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "driver_slot.hpp"
 #include "idle.hpp"
 #include "inbox.hpp"
 #include "injector.hpp"
@@ -72,15 +73,27 @@ public:
     void unpark(std::size_t place) noexcept;
     bool timers_due() const noexcept;
     std::size_t fire_timers() noexcept;
-    std::size_t fire(worker_timers& of, std::uint64_t now) noexcept;
+    std::size_t fire(worker& of, std::uint64_t now) noexcept;
     std::uint64_t next_timer() const noexcept;
-    bool try_lock_driver() noexcept;
-    void unlock_driver() noexcept;
-    void park_driver(futex::time_point limit) noexcept;
-    bool poll_driver() noexcept; ///< false if somebody else is in it
-    void wake_driver() noexcept { the_driver().wake(); }
-    bool has_io() const noexcept { return &the_driver() != futex_driver_.get(); }
+    /// Where that worker sleeps if nobody else does, and what it polls.
+    driver_slot& driver_of(std::size_t place) noexcept {
+        return *drivers_[drivers_.size() == 1 ? 0 : place];
+    }
+    bool has_drivers_each() const noexcept { return drivers_.size() > 1; } ///< a reactor a worker
+    /// The reactor of another worker that is busy, for worker `place`.
+    void poll_another(std::size_t place, std::uint32_t start) noexcept;
+    /// @param watches  it looks after those who run
+    void park_driver(std::size_t place, futex::time_point limit, bool watches) noexcept;
     void ensure_watched() noexcept;
+    // --- with a reactor each: who looks after those who run ---
+    bool try_keep(std::size_t place) noexcept;
+    void stop_keeping() noexcept;
+    /// Whether somebody got up a moment ago.
+    bool was_up_just_now() const noexcept {
+        return time.tick_now() - last_up_.load(std::memory_order_relaxed) <= 5;
+    }
+    /// A reactor that was not asked in that round of the clock, or null.
+    driver_slot* not_asked_in(std::uint64_t round) const noexcept;
     driver& install_driver(driver_factory make); ///< makes the I/O driver, or gives the one there is
     bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }
 
@@ -114,8 +127,7 @@ public:
     shard_mail mail;
     watch_timer watch;
     std::vector<std::unique_ptr<worker>> workers;
-    const neighbourhood neighbours;    // whom thieves ask first
-    std::uint64_t looked_in_round = 0; // the clock's round in which the reactor was asked; under `idle`
+    const neighbourhood neighbours; // whom thieves ask first
 
 private:
     friend class worker;
@@ -124,18 +136,16 @@ private:
 
     template <class Notify>
     void send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept;
+    void ensure_kept() noexcept;
+    void wake_for_timer(worker& of, std::uint64_t tick) noexcept;
     void introduce(cell& c) noexcept;
     void retire_elsewhere() noexcept;
 
-    const bool is_lone_; // it has one worker, so nobody else enters the driver
-
-    // The driver slot: one thread at a time parks or polls in it.
-    driver& the_driver() const noexcept { return *driver_.load(std::memory_order_acquire); }
-    std::unique_ptr<driver> futex_driver_; // stays: who has read the slot before may still wake it
-    atomic<driver*> driver_;
+    std::vector<std::unique_ptr<driver_slot>> drivers_; // one, or one for each worker
     mutex installing_;
-    atomic<bool> driver_busy_{false};
-    atomic<std::uint64_t> driver_sleeps_until_{0}; // a tick; 0 while nobody sleeps in it
+    // With a reactor each: see ensure_kept().
+    atomic<std::size_t> keeper_{idle_set::nobody};
+    atomic<std::uint64_t> last_up_{0}; // a tick
 
     mutex watching_; // who looks after the others
 

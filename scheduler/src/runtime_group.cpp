@@ -291,7 +291,7 @@ cancel_answer runtime_group::withdraw_advance(leaf& waiter) noexcept {
 }
 
 void runtime_group::worker_lies_down() noexcept {
-    if (shards.size() > 1 && time.paused())
+    if (has_several_reactors() && time.paused())
         clock_round_.fetch_add(1, std::memory_order_relaxed); // read under the locks of all idle sets
 }
 
@@ -302,7 +302,7 @@ bool runtime_group::step_clock(runtime_core& by, std::size_t worker) noexcept {
         s->idle.lock();
     const bool stepped = std::all_of(shards.begin(), shards.end(),
                                      [](const auto& s) { return s->idle.all_sleep(); }) &&
-                         has_looked_everywhere(by) && advance_clock();
+                         has_looked_everywhere(by.driver_of(worker)) && advance_clock();
     if (stepped)
         by.idle.get_up_locked(worker);
     for (const auto& s : shards)
@@ -314,18 +314,22 @@ bool runtime_group::step_clock(runtime_core& by, std::size_t worker) noexcept {
     return stepped;
 }
 
-// Time must not overtake what a reactor has to tell, and only its own shard may ask it. So each shard
+bool runtime_group::has_several_reactors() const noexcept {
+    return shards.size() > 1 || shards.front()->has_drivers_each();
+}
+
+// Time must not overtake what a reactor has to tell, and only its own shard (or worker) may ask it. So each
 // notes in which round it has asked, a round ends when a worker has run or the clock was moved, and who
 // finds one that has not asked in this round wakes it, to ask, and then to come here itself.
-bool runtime_group::has_looked_everywhere(runtime_core& by) noexcept {
-    if (shards.size() == 1) // the caller has asked
+bool runtime_group::has_looked_everywhere(driver_slot& by) noexcept {
+    if (!has_several_reactors()) // the caller has asked
         return true;
     // Relaxed: written by workers that had the lock of their idle set afterwards, and under all of them.
     const std::uint64_t round = clock_round_.load(std::memory_order_relaxed);
     by.looked_in_round = round;
     for (const auto& s : shards) {
-        if (s->has_io() && s->looked_in_round != round) {
-            s->wake_driver();
+        if (driver_slot* const d = s->not_asked_in(round)) {
+            d->get().wake();
             return false;
         }
     }

@@ -21,6 +21,7 @@
 
 namespace magpie::detail {
 
+class driver_slot;
 class runtime_core;
 
 /// A runtime: its shards, and what they share. Kept alive by its threads and by handles.
@@ -107,7 +108,8 @@ private:
     void forget_sinks() noexcept;
     bool visited() const noexcept;
     std::uint64_t next_timer() const noexcept;
-    bool has_looked_everywhere(runtime_core& by) noexcept;
+    bool has_several_reactors() const noexcept;
+    bool has_looked_everywhere(driver_slot& by) noexcept;
     bool advance_clock() noexcept;
 
     const std::size_t workers_;

@@ -143,7 +143,7 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
     }
     wake_by_ = futex::time_point::max();
     if (timers.wants_stamp()) // time goes on, whether somebody sits here or not
-        fired_.add(core_.fire(timers, core_.time.tick_now()));
+        fired_.add(core_.fire(*this, core_.time.tick_now()));
     found_work(); // whoever sits here next begins as a running worker
     here = before;
 }
@@ -278,6 +278,8 @@ strand* worker::search() noexcept {
     }
     if (strand* const s = steal_once())
         return s;
+    if (core_.has_drivers_each() && poll_another())
+        return ring_.pop();
     return share_from_injector();
 }
 
@@ -522,12 +524,20 @@ void worker::maintain_all() noexcept {
 bool worker::poll_driver() noexcept {
     const std::uint64_t before = ring_.tail_index();
     in_driver_ = true;
-    const bool polled = core_.poll_driver();
+    const bool polled = core_.driver_of(place_).poll();
     in_driver_ = false;
     // This worker comes to one of them itself; help is wanted if there is more to do than that.
     if (ring_.tail_index() != before && ring_.size() + recent_.size() > 1 && wants_help())
         wake_another();
     return polled;
+}
+
+/// The reactor of a busy worker: what has become ready there comes here.
+bool worker::poll_another() noexcept {
+    in_driver_ = true; // found_work() gets help if it is much
+    core_.poll_another(place_, random(std::numeric_limits<std::uint32_t>::max()));
+    in_driver_ = false;
+    return ring_.size() > 0;
 }
 
 void worker::maintain() noexcept {
@@ -540,7 +550,7 @@ void worker::maintain() noexcept {
     const std::uint64_t now = core_.time.tick_now();
     look_every_ = now == std::exchange(last_look_, now) ? 8 : 1;
     if (timers.next() <= now)
-        fired_.add(core_.fire(timers, now));
+        fired_.add(core_.fire(*this, now));
 }
 
 // --- sleep ---
@@ -563,7 +573,7 @@ void worker::park() noexcept {
             return;
     }
     if (timers.wants_stamp()) { // nobody looks at the clock for a worker that sleeps
-        fired_.add(core_.fire(timers, core_.time.tick_now()));
+        fired_.add(core_.fire(*this, core_.time.tick_now()));
         if (has_queued())
             return;
     }
@@ -601,8 +611,9 @@ bool worker::sleep() noexcept {
         return true;
     // Time must not overtake what the reactor has to tell (R40). If somebody sleeps in it, he is woken,
     // and asks this himself: he may have an event in hand.
-    if (core_.time.paused() && core_.has_io() && !poll_driver()) {
-        core_.wake_driver();
+    driver_slot& driver = core_.driver_of(place_);
+    if (core_.time.paused() && driver.has_io() && !poll_driver()) {
+        driver.get().wake();
     } else if (core_.time.paused()) {
         if (ring_.size() > 0 || seat.ready() > 0)
             return true;
@@ -611,32 +622,42 @@ bool worker::sleep() noexcept {
     }
 
     const bool others_run = core_.idle.awake() > 0;
+    const bool each = core_.has_drivers_each();
+    if (each && !driver.try_lock()) // somebody polls it for this worker: a moment
+        return true;
+    const bool keeps = each && core_.try_keep(place_);
     const auto now = futex::time_point::clock::now();
     auto limit = futex::time_point::max();
     const bool ask_again = visited && (core_.group.closing() || core_.time.paused());
     if (ask_again)
         limit = now + watch_interval;
-    else if (others_run)
-        limit = now + watch_interval;
+    else if (others_run || (keeps && core_.was_up_just_now()))
+        limit = !each || keeps ? now + watch_interval : limit;
     else if (!trimmed_)
         limit = now + trim_after;
 
-    if (now >= wake_by_)
+    if (now >= wake_by_) // of current_thread, which has one driver
         return true;
     limit = std::min(limit, wake_by_);
 
     bool notified;
-    if (core_.try_lock_driver()) {
+    if (each || driver.try_lock()) {
+        if (keeps)
+            core_.idle.set_watcher(place_);
         notified = !parker.announce(parker::where::in_driver);
         if (!notified) {
             in_driver_ = true;
-            core_.park_driver(limit);
+            core_.park_driver(place_, limit, !each || keeps);
             in_driver_ = false;
             notified = parker.rise();
         }
-        core_.unlock_driver();
+        driver.unlock();
+        if (keeps) {
+            core_.idle.set_watcher(idle_set::nobody);
+            core_.stop_keeping();
+        }
         // What came goes on here; if it is more than one task, found_work() gets help.
-        if (!notified && ring_.size() > 0)
+        if (!notified && (ring_.size() > 0 || (keeps && core_.idle.awake() > 0 && poll_another())))
             return true;
     } else if (core_.watch.try_occupy()) {
         core_.idle.set_watcher(place_);

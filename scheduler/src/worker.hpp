@@ -132,7 +132,8 @@ private:
     void wake_another() noexcept;
     void maintain() noexcept;
     void maintain_all() noexcept;
-    bool poll_driver() noexcept; ///< false if somebody else is in it
+    bool poll_driver() noexcept;  ///< false if somebody else is in it
+    bool poll_another() noexcept; ///< whether there is something in the ring now
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;

@@ -55,6 +55,7 @@ struct runtime_options {
     std::vector<std::size_t> skip_cpus;
     bool has_skip_cpus = false;
     std::size_t reserve_cores = 0;
+    bool reactor_per_worker = false;
     unhandled_policy unhandled = unhandled_policy::report;
     std::chrono::nanoseconds stuck_limit = std::chrono::seconds(1);
     std::function<void()> on_thread_start, on_thread_stop, on_thread_park, on_thread_unpark;
@@ -102,6 +103,10 @@ public:
     runtime_builder& paused_clock(bool on);
     /// @param on  whether I/O objects may be made on the runtime; on, at no cost until one is
     runtime_builder& io(bool on);
+    /// @param on  whether each worker of `multi_thread` has a reactor of its own: a socket belongs to that of
+    ///            the worker on which it was made, and who is idle polls a busy one's. Off: one for all, in
+    ///            which one idle worker sleeps. The other layouts have one each, or one, anyway
+    runtime_builder& reactor_per_worker(bool on);
     /// @param cpus  processors that the workers are bound to, in turn; not empty, and the process may use
     ///              each; default: none. With `thread_per_core` the core of each shard, by default the
     ///              first hardware thread of each; who names one twice gets two shards on it.
