@@ -6,7 +6,13 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <test/prepare.hpp>
+
 #include <cstdio>
+
+namespace test {
+void (*prepare)(doctest::Context& context) = nullptr;
+}
 
 namespace {
 unsigned selected = 0;
@@ -34,6 +40,8 @@ REGISTER_LISTENER("count_selected", 1, count_selected);
 
 int main(int argc, char** argv) {
     doctest::Context context(argc, argv);
+    if (test::prepare != nullptr)
+        test::prepare(context);
     const int result = context.run();
     if (context.shouldExit()) // --help, --list-test-cases and the like
         return result;

@@ -3,12 +3,26 @@
 #include <test/manual_executor.hpp>
 
 #include <exception>
+#include <memory>
 #include <source_location>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace test {
+
+/// A runtime on which `run` runs a task, if the program was told to use a layout (tests/README.md).
+class layout_runtime {
+public:
+    layout_runtime() = default;
+    layout_runtime(const layout_runtime&) = delete;
+    virtual ~layout_runtime() = default;
+    virtual magpie::executor& executor() = 0;
+    /// Lends it the calling thread until the task has ended, if it needs one.
+    virtual void drive(const magpie::abort_handle& root) = 0;
+};
+/// Makes one, as support/layouts.cpp says; null: no layout is asked for.
+inline std::unique_ptr<layout_runtime> (*make_layout_runtime)() = nullptr;
 
 /// Runs a task on `ex` to its end and gives what it gives.
 template <class T>
@@ -21,9 +35,15 @@ T run(manual_executor& ex, magpie::task<T> t,
     return handle.blocking_join();
 }
 
-/// The same on an executor of its own.
+/// The same on an executor of its own; or on a runtime of the layout that the program was told to use.
 template <class T>
 T run(magpie::task<T> t, std::source_location where = std::source_location::current()) {
+    if (make_layout_runtime != nullptr) {
+        const std::unique_ptr<layout_runtime> rt = make_layout_runtime();
+        magpie::join_handle<T> handle = magpie::detail::spawn_on(rt->executor(), std::move(t), where);
+        rt->drive(handle.abort_handle());
+        return handle.blocking_join();
+    }
     manual_executor ex;
     return run(ex, std::move(t), where);
 }

@@ -1,0 +1,109 @@
+// Runs what the tests of core and sync give to test::run on a runtime of the layout that the environment names:
+//
+//     MAGPIE_TEST_LAYOUT=thread_per_core magpie_sync_test
+//
+// and says how many cases that were. Part of the test programs that do not know the scheduler.
+
+#include "layouts_skipped.hpp"
+
+#include <test/layouts.hpp>
+#include <test/prepare.hpp>
+#include <test/run.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace {
+
+std::string_view layout_name() {
+    const char* const name = std::getenv("MAGPIE_TEST_LAYOUT");
+    return name != nullptr ? name : "";
+}
+
+magpie::runtime_builder builder() {
+    if (layout_name() == "multi_thread")
+        return test::multi_thread();
+    if (layout_name() == "thread_per_core")
+        return test::thread_per_core();
+    if (layout_name() == "current_thread")
+        return test::current_thread();
+    throw std::invalid_argument("MAGPIE_TEST_LAYOUT: multi_thread, thread_per_core or current_thread");
+}
+
+bool case_has_run = false; // the one that runs now, on the layout
+
+class on_layout final : public test::layout_runtime {
+public:
+    magpie::executor& executor() override {
+        return magpie::detail::executor_of(*magpie::detail::group_access::get(runtime_.handle()));
+    }
+    void drive(const magpie::abort_handle& root) override {
+        if (runtime_.layout() == magpie::layout::current_thread)
+            magpie::detail::drive_until_finished(*magpie::detail::group_access::get(runtime_.handle()),
+                                                 root);
+    }
+
+private:
+    const magpie::runtime runtime_ = builder().build();
+};
+
+std::unique_ptr<test::layout_runtime> make() {
+    case_has_run = true;
+    return std::make_unique<on_layout>();
+}
+
+/// Counts, and says it at the end.
+struct counts final : doctest::IReporter {
+    explicit counts(const doctest::ContextOptions&) {}
+    void test_case_start(const doctest::TestCaseData&) override { case_has_run = false; }
+    void test_case_end(const doctest::CurrentTestCaseStats&) override {
+        ++(case_has_run ? on_it : by_hand);
+    }
+    void test_run_end(const doctest::TestRunStats&) override {
+        if (test::make_layout_runtime == nullptr)
+            return;
+        std::printf("on %s: %d cases; %d have no task but those that they drive by hand, turn by turn, "
+                    "or none\n",
+                    std::string(layout_name()).c_str(), on_it, by_hand);
+        for (const test::skipped& s : test::skipped_on_layouts)
+            std::printf("skipped: %s: %s\n", s.name, s.reason);
+    }
+
+    void report_query(const doctest::QueryData&) override {}
+    void test_run_start() override {}
+    void test_case_reenter(const doctest::TestCaseData&) override {}
+    void test_case_exception(const doctest::TestCaseException&) override {}
+    void subcase_start(const doctest::SubcaseSignature&) override {}
+    void subcase_end() override {}
+    void log_assert(const doctest::AssertData&) override {}
+    void log_message(const doctest::MessageData&) override {}
+    void test_case_skipped(const doctest::TestCaseData&) override {}
+
+    int on_it = 0;
+    int by_hand = 0;
+};
+REGISTER_LISTENER("layout_counts", 2, counts);
+
+void prepare(doctest::Context& context) {
+    if (layout_name().empty())
+        return;
+    static_cast<void>(builder()); // a name that there is none of is refused here
+    test::make_layout_runtime = &make;
+    for (const test::skipped& s : test::skipped_on_layouts) {
+        std::string name = s.name;
+        std::replace(name.begin(), name.end(), ',', '?'); // a comma divides filters
+        context.addFilter("test-case-exclude", name.c_str());
+    }
+}
+
+const bool prepared = (test::prepare = &prepare, true);
+
+} // namespace
