@@ -2,6 +2,7 @@
 
 #include "explorer.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -20,7 +21,7 @@ void choices::begin() noexcept {
         path_.clear();
         distance_ = 2 + random(number_);
     }
-    depth_ = number_ = 0;
+    depth_ = number_ = near_ = 0;
 }
 
 std::size_t choices::random(std::size_t below) noexcept {
@@ -31,7 +32,9 @@ std::size_t choices::random(std::size_t below) noexcept {
 }
 
 std::size_t choices::pick(std::size_t free, std::size_t allowed) noexcept {
-    if (allowed > free && random(distance_) == 0)
+    constexpr std::size_t near_distance = 4;
+    const std::size_t distance = near_ > 0 ? --near_, std::min(distance_, near_distance) : distance_;
+    if (allowed > free && random(distance) == 0)
         return free + random(allowed - free);
     return random(free);
 }

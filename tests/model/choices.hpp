@@ -32,6 +32,9 @@ public:
     /// From here on each execution takes a path at random: from the default, few departures.
     void wander() noexcept { wandering_ = true; }
 
+    /// What is looked for may be near: more departures for a while, if it wanders.
+    void come_near() noexcept { near_ = 16; }
+
     /// The path so far as text; "none" if all choices are the default.
     std::string text() const;
 
@@ -53,6 +56,7 @@ private:
     std::size_t number_ = 0; // choices met, forbidden ones included
     bool replaying_ = false;
     bool wandering_ = false;
+    std::size_t near_ = 0;                         // so many choices more
     std::size_t distance_ = 1;                     // about how many choices are between departures
     std::uint64_t random_ = 0x9E3779B97F4A7C15ULL; // always the same: so are the paths
 };

@@ -35,6 +35,9 @@ std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds
 void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned preemptions,
                        std::uint64_t steps);
 
+/// The order that was weakened was met in the execution at hand.
+void note_weakened() noexcept;
+
 /// Runs it in one. Returns false if the text is no schedule.
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
             const scenario::bounds& limits);

@@ -487,6 +487,8 @@ void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned 
     the.run_some(body, preemptions, steps);
 }
 
+void note_weakened() noexcept { the.path.come_near(); }
+
 bool replay(void (*body)(), const spoiled& how, std::string_view schedule,
             const scenario::bounds& limits) {
     the.how = how;

@@ -54,7 +54,7 @@ public:
         if (execution() == 0)
             return expected && location_.value_ != *expected ? access::load : kind;
         const memory::counting ours(false);
-        const auto& places = atomics().places(past(), kind, now(), order, expected, failure);
+        const auto& places = atomics().places(past(), kind, self(), now(), order, expected, failure);
         const std::size_t chosen = choose_place(places.size());
         place_ = places[chosen];
         if (chosen > 0)

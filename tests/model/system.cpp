@@ -64,7 +64,7 @@ watch_timer::~watch_timer() = default;
 bool watch_timer::try_occupy() noexcept {
     return in_use && !occupied_.exchange(true, std::memory_order_seq_cst);
 }
-void watch_timer::vacate() noexcept { occupied_.store(false, std::memory_order_release); }
+void watch_timer::vacate() noexcept { occupied_.store(false, std::memory_order_seq_cst); }
 
 void watch_timer::sleep(clock::time_point) noexcept {
     if (gone_off.word.exchange(0, std::memory_order_acquire) == 0) {

@@ -39,6 +39,7 @@ void weak_memory::begin() noexcept {
     used_ = 0;
     for (auto& of_thread : order_)
         of_thread.clear();
+    stores_.fill(1);
 }
 
 std::uint32_t weak_memory::add(std::uint64_t initial) {
@@ -49,8 +50,8 @@ std::uint32_t weak_memory::add(std::uint64_t initial) {
 }
 
 // From the last store down to the first that the thread knows of: it cannot go, or look, behind that.
-const std::vector<place>& weak_memory::places(const history& h, access kind, const knowledge& now,
-                                              std::memory_order order,
+const std::vector<place>& weak_memory::places(const history& h, access kind, std::uint8_t thread,
+                                              const knowledge& now, std::memory_order order,
                                               std::optional<std::uint64_t> expected,
                                               std::memory_order failure) {
     places_.clear();
@@ -60,7 +61,7 @@ const std::vector<place>& weak_memory::places(const history& h, access kind, con
             p.kind = access::load;
         const bool free = p.kind == access::load || i == h.size() || !h.stores_[i].modified;
         if (free && (i == h.size() || !is_sequential(p.kind == kind ? order : failure) ||
-                     (find_order(h, p, now), !closes_circle())))
+                     (find_order(h, p, thread, now), !closes_circle())))
             places_.push_back(p);
         if (h.is_known(i - 1, now.happened))
             break;
@@ -72,7 +73,7 @@ void weak_memory::put(history& h, place at, std::uint8_t thread, knowledge& now,
                       std::memory_order order, std::uint64_t desired, std::size_t step) {
     sequential self;
     if (is_sequential(order)) {
-        find_order(h, at, now);
+        find_order(h, at, thread, now);
         self = append(thread);
         h.has_sequential_ = true;
     }
@@ -86,7 +87,7 @@ void weak_memory::put(history& h, place at, std::uint8_t thread, knowledge& now,
         if (at.kind == access::modify)
             released = read.released; // the release sequence goes on
         else if (self.number != 0) {
-            h.loads_.push_back({self, read.loads});
+            h.loads_.push_back({self, read.loads, is_in_buffer(h, at, thread)});
             read.loads = static_cast<std::uint32_t>(h.loads_.size());
         }
     }
@@ -100,6 +101,11 @@ void weak_memory::put(history& h, place at, std::uint8_t thread, knowledge& now,
         s.released = released;
         s.order = self;
         s.modified = at.kind == access::modify;
+        s.thread = thread;
+        if (self.number != 0)
+            ++stores_[thread];
+        else if (!s.modified)
+            s.buffered = stores_[thread];
     }
     if (self.number != 0) // itself it precedes only what is sequenced after it
         now.ordered.set(thread, self.number);
@@ -113,16 +119,22 @@ void weak_memory::show_latest(history& h, std::uint8_t thread, const knowledge& 
 
 // --- the single order of the seq_cst operations ---
 
+// Whether this is a load of what its thread has stored last, by no seq_cst operation, and none that stores since.
+bool weak_memory::is_in_buffer(const history& h, place at, std::uint8_t thread) const noexcept {
+    const history::stored& read = h.stores_[at.index - 1];
+    return at.kind == access::load && read.thread == thread && read.buffered == stores_[thread];
+}
+
 // What precedes an operation at a place, and what it precedes there. The nearest store in each direction
 // will do, for that one has the same to say of those further on; loads stand between.
-void weak_memory::find_order(const history& h, place at, const knowledge& now) {
+void weak_memory::find_order(const history& h, place at, std::uint8_t thread, const knowledge& now) {
     before_ = {};
     behind_.clear();
     for (std::uint8_t t = 0; t < most_threads; ++t)
         add_before({t, now.ordered[t]});
     if (!h.has_sequential_)
         return;
-    for (std::size_t i = at.index; i > 0; --i) {
+    for (std::size_t i = is_in_buffer(h, at, thread) ? 0 : at.index; i > 0; --i) {
         const history::stored& s = h.stores_[i - 1];
         if (!(at.kind == access::load && i == at.index)) // two loads of one store stand side by side
             add_loads(h, i - 1, true);
@@ -153,7 +165,7 @@ void weak_memory::add_loads(const history& h, std::size_t store, bool before) {
     for (std::uint32_t l = h.stores_[store].loads; l != 0; l = h.loads_[l - 1].next) {
         if (before)
             add_before(h.loads_[l - 1].order);
-        else
+        else if (!h.loads_[l - 1].from_buffer)
             behind_.push_back(h.loads_[l - 1].order);
     }
 }

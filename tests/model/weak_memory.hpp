@@ -21,6 +21,10 @@
 // The single order S of the seq_cst operations is not that of the steps either. Only what it has to keep is
 // written down: of two of them, one strongly happens before the other, or comes first in the order of one
 // atomic's stores and the loads between them. A place that would close a circle is none.
+//
+// One thing is allowed here that C++20 is not: a seq_cst load of what its own thread has just stored by a plain
+// store that is not seq_cst says nothing of other threads. That is what such loads are compiled to on x86-64: the
+// store still stands in the processor's buffer, and the load reads it there (litmus.read_back).
 
 namespace magpie_model {
 
@@ -58,12 +62,15 @@ private:
         clock known;          // for each thread, since when it knows of the store (0: not yet)
         knowledge released;   // for who acquires it
         sequential order;
-        std::uint32_t loads = 0; // the last one in loads_ that reads it, counted from 1
-        bool modified = false;   // by a read-modify-write: nothing comes between it and the one before
+        std::uint32_t loads = 0;    // the last one in loads_ that reads it, counted from 1
+        std::uint32_t buffered = 0; // perhaps, as long as its thread's stores_ say this; 0: never
+        std::uint8_t thread = 0;
+        bool modified = false; // by a read-modify-write: nothing comes between it and the one before
     };
     struct sequential_load {
         sequential order;
         std::uint32_t next;
+        bool from_buffer;
     };
 
     bool is_known(std::size_t i, const clock& happened) const noexcept;
@@ -84,8 +91,8 @@ public:
 
     /// The places for an operation of a thread, newest first: that one always is a place. With
     /// `expected`, for a compare-exchange: it only loads where something else is.
-    const std::vector<place>& places(const history& h, access kind, const knowledge& now,
-                                     std::memory_order order,
+    const std::vector<place>& places(const history& h, access kind, std::uint8_t thread,
+                                     const knowledge& now, std::memory_order order,
                                      std::optional<std::uint64_t> expected = {},
                                      std::memory_order failure = std::memory_order_relaxed);
 
@@ -97,7 +104,8 @@ public:
     void show_latest(history& h, std::uint8_t thread, const knowledge& now) noexcept;
 
 private:
-    void find_order(const history& h, place at, const knowledge& now);
+    void find_order(const history& h, place at, std::uint8_t thread, const knowledge& now);
+    bool is_in_buffer(const history& h, place at, std::uint8_t thread) const noexcept;
     bool closes_circle() const noexcept;
     sequential append(std::uint8_t thread);
     void add_before(sequential s) noexcept;
@@ -109,6 +117,7 @@ private:
     std::vector<place> places_;
 
     std::array<std::vector<clock>, most_threads> order_; // of each seq_cst operation: what precedes it
+    std::array<std::uint32_t, most_threads> stores_{};   // seq_cst ones of each thread, plus 1
     clock before_;                                       // the one at hand: what precedes it
     std::vector<sequential> behind_;                     // ... and what it precedes
 };

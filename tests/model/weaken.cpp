@@ -1,5 +1,6 @@
 #include "weaken.hpp"
 
+#include "engine.hpp"
 #include "memory.hpp"
 
 #include <array>
@@ -92,8 +93,10 @@ order order_of(const char* what, order given, bool on_failure, const source& at)
     }
     if (weakened && at.line() == weakened->first.line && at.column() == weakened->first.column &&
         on_failure == weakened->first.on_failure && weakened->first.what == what &&
-        std::string_view(at.file_name()).ends_with(weakened->first.file))
+        std::string_view(at.file_name()).ends_with(weakened->first.file)) {
+        note_weakened();
         return weakened->second;
+    }
     return given;
 }
 

@@ -10,7 +10,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <optional>
+#include <memory>
+#include <poll.h>
 #include <sstream>
 #include <string>
 #include <sys/wait.h>
@@ -45,28 +46,92 @@ public:
     child(const child&) = delete;
     child& operator=(const child&) = delete;
 
+    ~child() {
+        std::fclose(from_);
+        int status = 0;
+        if (::waitpid(pid_, &status, 0) != pid_)
+            give_up("no end");
+    }
+
     /// What it has printed until its end.
     std::string text() {
         std::string all;
         std::array<char, 4096> some{};
         for (std::size_t n; (n = std::fread(some.data(), 1, some.size(), from_)) > 0;)
             all.append(some.data(), n);
-        std::fclose(from_);
-        int status = 0;
-        if (::waitpid(pid_, &status, 0) != pid_)
-            give_up("no end");
         return all;
     }
 
-private:
+    int descriptor() const noexcept { return ::fileno(from_); }
+
+    /// The next line, of those that it prints one at a time. False at its end.
+    bool read_line(std::string& line) {
+        line.clear();
+        for (int c; (c = std::fgetc(from_)) != EOF;) {
+            if (c == '\n')
+                return true;
+            line.push_back(static_cast<char>(c));
+        }
+        return false;
+    }
+
     [[noreturn]] static void give_up(const char* what) {
         std::perror((std::string("magpie-model: ") + what + " for a scenario").c_str());
         std::exit(2); // NOLINT(concurrency-mt-unsafe)
     }
 
+private:
     pid_t pid_ = -1;
     std::FILE* from_ = nullptr;
 };
+
+/// Calls `ask(i)` for each i, in as many processes as there are processors, and `hear(i, its line)` in order.
+template <class Ask, class Hear>
+void ask_all(std::size_t count, const Ask& ask, const Hear& hear) {
+    std::array<int, 2> numbers{}; // who has nothing to do takes the next one out
+    if (::pipe(numbers.data()) != 0)
+        child::give_up("no pipe");
+    for (std::size_t i = 0; i < count; ++i) // a pipe has room for some thousand
+        if (::write(numbers[1], &i, sizeof i) != sizeof i)
+            child::give_up("no room in a pipe");
+    ::close(numbers[1]);
+    std::vector<std::unique_ptr<child>> askers;
+    for (unsigned n = 0; n < std::max(1U, std::thread::hardware_concurrency()); ++n)
+        askers.push_back(std::make_unique<child>([&](std::FILE* out) {
+            for (std::size_t i; ::read(numbers[0], &i, sizeof i) == sizeof i;) {
+                std::fprintf(out, "%zu %s\n", i, ask(i).c_str());
+                std::fflush(out);
+            }
+        }));
+    ::close(numbers[0]);
+    std::map<std::size_t, std::string> heard;
+    std::size_t next = 0;
+    const auto hear_in_order = [&] {
+        for (auto first = heard.find(next); first != heard.end(); first = heard.find(next)) {
+            hear(next++, first->second);
+            heard.erase(first);
+        }
+    };
+    while (!askers.empty()) {
+        std::vector<pollfd> from;
+        for (const auto& a : askers)
+            from.push_back({a->descriptor(), POLLIN, 0});
+        if (::poll(from.data(), from.size(), -1) < 0)
+            child::give_up("no answer");
+        for (std::size_t n = from.size(); n-- > 0;) {
+            if (from[n].revents == 0)
+                continue;
+            std::string line;
+            if (!askers[n]->read_line(line)) {
+                askers.erase(askers.begin() + static_cast<std::ptrdiff_t>(n));
+                continue;
+            }
+            const std::size_t space = line.find(' ');
+            heard.emplace(std::strtoull(line.c_str(), nullptr, 10), line.substr(space + 1));
+            hear_in_order();
+        }
+    }
+}
 
 // --- in the child ---
 
@@ -87,20 +152,30 @@ void begin(const scenario& s, std::FILE* out) {
 
 // --- who notices ---
 
-constexpr std::uint64_t first_executions = 500; // in the order of the search
-constexpr std::uint64_t first_steps =
-    100'000; // at random, of each scenario before there are more of any
+/// A scenario, and how many steps its first execution has.
+struct candidate {
+    const scenario* body;
+    std::uint64_t length;
+
+    /// So many executions, in the order of the search, are short enough to begin with.
+    std::uint64_t first_executions() const noexcept {
+        return std::clamp<std::uint64_t>(first_steps / std::max<std::uint64_t>(length, 1), 20, 500);
+    }
+
+    static constexpr std::uint64_t first_steps = 50'000; // of each, before there are more of any
+};
+
 constexpr unsigned most_preemptions = 4;
 
 /// The scenario that notices if the order is weaker. Empty: none does.
 std::string who_notices(const order_site& site, std::memory_order to,
-                        const std::vector<const scenario*>& scenarios, std::uint64_t steps) {
+                        const std::vector<candidate>& scenarios, std::uint64_t steps) {
     const auto first = [&](const auto& look) -> std::string {
-        for (const scenario* s : scenarios) {
+        for (const candidate& s : scenarios) {
             child c([&](std::FILE* out) {
                 weaken(site, to);
-                begin(*s, out);
-                look(*s);
+                begin(*s.body, out);
+                look(s);
             });
             if (std::string text = c.text(); !text.empty())
                 return text;
@@ -108,17 +183,18 @@ std::string who_notices(const order_site& site, std::memory_order to,
         return {};
     };
     const auto at_random = [&](std::uint64_t n) {
-        return first([n](const scenario& s) {
+        return first([n](const candidate& c) {
+            const scenario& s = *c.body;
             explore_at_random(s.body, s.limits, std::max(s.limits.preemptions, most_preemptions), n);
         });
     };
-    std::string text = first(
-        [](const scenario& s) { explore(s.body, spoiled{}, s.limits, 1, first_executions); });
-    if (text.empty())
-        text = at_random(std::min(steps, first_steps));
-    if (text.empty() && steps > first_steps)
-        text = at_random(steps);
-    return text;
+    std::string text = first([](const candidate& c) {
+        explore(c.body->body, spoiled{}, c.body->limits, 1, c.first_executions());
+    });
+    // A little of each, then more of each: they are not as soon found by the one as by the other.
+    for (std::uint64_t n = candidate::first_steps; text.empty() && n < steps; n *= 10)
+        text = at_random(n);
+    return !text.empty() ? text : at_random(steps);
 }
 
 // --- what nobody notices, and is known for it ---
@@ -167,7 +243,7 @@ std::vector<explanation> read_explanations() {
 struct weakened_order {
     order_site site;
     std::memory_order to;
-    std::vector<const scenario*> meet;
+    std::vector<candidate> meet; // shortest first
 
     std::string change() const {
         return site.what + (site.on_failure ? " that fails " : " ") +
@@ -177,12 +253,25 @@ struct weakened_order {
 
 std::vector<weakened_order> all_orders(const std::vector<const scenario*>& scenarios,
                                        const weakening& which) {
-    std::map<order_site, std::vector<const scenario*>> sites;
+    std::vector<candidate> candidates;
     for (const scenario* s : scenarios) {
         child c([&](std::FILE* out) {
-            note_orders();
             begin(*s, out);
-            explore(s->body, spoiled{}, s->limits, 1, first_executions);
+            explore(s->body, spoiled{}, s->limits, 0, 1);
+            std::fprintf(out, "%llu", static_cast<unsigned long long>(steps_made()));
+        });
+        candidates.push_back({s, std::strtoull(c.text().c_str(), nullptr, 10)});
+    }
+    std::sort(candidates.begin(), candidates.end(), [](const candidate& a, const candidate& b) {
+        return std::pair(a.length, std::string_view(a.body->name)) <
+               std::pair(b.length, std::string_view(b.body->name));
+    });
+    std::map<order_site, std::vector<candidate>> sites;
+    for (const candidate& s : candidates) {
+        child c([&](std::FILE* out) {
+            note_orders();
+            begin(*s.body, out);
+            explore(s.body->body, spoiled{}, s.body->limits, 1, s.first_executions());
             print_orders(out);
         });
         std::istringstream lines(c.text());
@@ -205,22 +294,14 @@ bool weaken_all(const std::vector<const scenario*>& scenarios, const weakening& 
     const std::vector<weakened_order> orders = all_orders(scenarios, which);
     std::vector<explanation> explained = read_explanations();
 
-    // Two at a time, or as many as there are processors: each is asked about in a process of its own.
-    std::map<std::size_t, child> asked;
-    std::size_t next = 0;
     unsigned caught = 0;
     unsigned known = 0;
     unsigned missed = 0;
-    const std::size_t at_once = std::max(1U, std::thread::hardware_concurrency());
-    for (std::size_t i = 0; i < orders.size(); ++i) {
-        for (; next < orders.size() && next < i + at_once; ++next)
-            asked.try_emplace(next, [&](std::FILE* out) {
-                const weakened_order& o = orders[next];
-                std::fputs(who_notices(o.site, o.to, o.meet, which.steps).c_str(), out);
-                std::fflush(out);
-            });
-        const std::string text = asked.at(i).text();
-        asked.erase(i);
+    const auto ask = [&](std::size_t i) {
+        const weakened_order& o = orders[i];
+        return who_notices(o.site, o.to, o.meet, which.steps);
+    };
+    ask_all(orders.size(), ask, [&](std::size_t i, const std::string& text) {
         const weakened_order& o = orders[i];
         const auto why = std::find_if(explained.begin(), explained.end(), [&](const explanation& e) {
             return text.empty() && e.file == o.site.file && e.change == o.change() &&
@@ -235,7 +316,7 @@ bool weaken_all(const std::vector<const scenario*>& scenarios, const weakening& 
                                   : "MISSED");
         std::fflush(stdout);
         ++(!text.empty() ? caught : is_known ? known : missed);
-    }
+    });
 
     bool good = missed == 0;
     for (const explanation& e : explained) {
