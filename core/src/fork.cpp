@@ -119,7 +119,8 @@ cancel_answer fork_record::request_cancel() noexcept {
         lane != nullptr && take_back(*lane))
         return cancel_answer::quiet;
     come_from_elsewhere();
-    if (void* const taker = taker_.exchange(revoked(), std::memory_order_acq_rel)) // (K)
+    // Acquire: (K). No release: a taker that finds it revoked looks at nothing else.
+    if (void* const taker = taker_.exchange(revoked(), std::memory_order_acquire))
         static_cast<fork_cell*>(taker)->abort();
     return cancel_answer::coming;
 }

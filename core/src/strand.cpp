@@ -140,8 +140,8 @@ void strand::push(detail::ready_node& n) noexcept {
     detail::ready_node* seen = word_.load(std::memory_order_relaxed); // checked by the CAS below
     for (;;) {
         if (seen == idle()) {
-            // Release: the next push or take continues from here. Acquire: (T).
-            if (word_.compare_exchange_weak(seen, busy(), std::memory_order_acq_rel,
+            // Acquire: (T). No release: what was done before, the run queue publishes (I1).
+            if (word_.compare_exchange_weak(seen, busy(), std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
                 append(n);
                 executor_->schedule(*this, executor::placement::wake);
@@ -278,8 +278,8 @@ bool strand::try_idle() noexcept {
         word_.store(idle(), std::memory_order_relaxed);
         return true;
     }
-    // Success: (T). Failure, relaxed: what is new is taken next.
-    return word_.compare_exchange_strong(seen, idle(), std::memory_order_acq_rel,
+    // Success, release: (T). No acquire: there is nothing new. Failure, relaxed: what is new is taken next.
+    return word_.compare_exchange_strong(seen, idle(), std::memory_order_release,
                                          std::memory_order_relaxed);
 }
 

@@ -62,7 +62,7 @@ look registration::see() const noexcept {
     look l{};
     l.words[reading] = words_[reading].load(std::memory_order_seq_cst); // (E), (O)
     l.words[writing] = words_[writing].load(std::memory_order_seq_cst); // (E), (O)
-    l.extra = extra_.load(std::memory_order_seq_cst);                   // (O)
+    l.extra = extra_.load(std::memory_order_relaxed);                   // (E), by the words
     l.flags = flags_.load(std::memory_order_relaxed);                   // (E)
     return l;
 }
@@ -104,10 +104,10 @@ bool registration::enter(io_operation& op) noexcept {
     if (!one_direction(op.what_))
         return join_others(op);
     word seen = nothing;
-    // Success: (W). Failure: (E), an event came after the look.
+    // Success: (W). Failure: an event came after the look. Relaxed: who is told so looks again.
     if (words_[direction_of(op.what_)].compare_exchange_strong(
             seen, reinterpret_cast<std::uintptr_t>(&op), std::memory_order_release,
-            std::memory_order_acquire))
+            std::memory_order_relaxed))
         return true;
     return !is_event(seen) && join_others(op); // someone else waits there
 }
@@ -173,9 +173,9 @@ void registration::dispatch(std::uint32_t events, std::uint64_t tick) noexcept {
         bits != 0) {
         what |= static_cast<unsigned char>(bits << 2);
         std::uint64_t seen = extra_.load(std::memory_order_relaxed);
-        // A loop: someone may take bits back. seq_cst: (O).
+        // A loop: someone may take bits back. Relaxed: published by the word of reading, (E) and (O).
         while (!extra_.compare_exchange_weak(seen, tick << 2 | (seen & 3) | bits,
-                                             std::memory_order_seq_cst, std::memory_order_relaxed)) {}
+                                             std::memory_order_relaxed, std::memory_order_relaxed)) {}
     }
     constexpr std::uint32_t both = EPOLLHUP | EPOLLERR;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | both)) != 0) {

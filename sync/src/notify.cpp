@@ -65,19 +65,21 @@ bool notify::is_over_after_all(waiter& w) noexcept {
     }
     if (w.told_ != waiter::by::nobody)
         return true;
-    state seen = word_.load(std::memory_order_acquire); // (K)
-    while (seen.rounds() == w.rounds_) {
+    for (;;) {
+        state seen = word_.load(std::memory_order_acquire); // (K)
+        if (seen.rounds() != w.rounds_) {
+            w.told_ = waiter::by::all;
+            return true;
+        }
         if (!seen.is_kept() || seen.is_locked()) // then enroll() looks once more
             return false;
-        // (K) if it succeeds, and if it fails.
+        // Success: (K), of the last one that has kept it. Failure: relaxed, it is looked at again.
         if (word_.compare_exchange(seen, seen.none(), std::memory_order_acquire,
-                                   std::memory_order_acquire)) {
+                                   std::memory_order_relaxed)) {
             w.told_ = waiter::by::one;
             return true;
         }
     }
-    w.told_ = waiter::by::all;
-    return true;
 }
 
 bool notify::enroll(waiter& w, bool awaited) noexcept {

@@ -320,6 +320,24 @@ scenario watch_change("channels.watch", {.preemptions = 2, .full = 3}, [] {
 mistake watch_outdated(watch_change, "a wait looks at an old version",
                        {">::wait_for_change", "load", how::outdated});
 
+// Whoever goes last takes the state along.
+scenario watch_ends("channels.watch_ends", [] {
+    auto ends = watch::channel(0);
+    std::optional tx_end(std::move(ends.tx));
+    std::optional rx_end(std::move(ends.rx));
+    thread("sender", [&] {
+        auto& tx = tx_end;
+        tx.reset();
+    });
+    thread("receiver", [&] {
+        auto& rx = rx_end;
+        rx.reset();
+    });
+    run();
+});
+mistake watch_counts(watch_ends, "a handle lets go by a load and a store",
+                     {">::release", "modify", how::in_two});
+
 // --- broadcast ---
 
 scenario broadcast_wrap("channels.broadcast", {.preemptions = 2, .full = 3}, [] {

@@ -309,4 +309,107 @@ scenario reuse("registration.reuse", &reuse_a_registration<false>);
 mistake reused_at_once(reuse, "a registration is free as soon as it is removed",
                        &reuse_a_registration<true>);
 
+// --- others: each condition by itself, and the end of the runtime ---
+
+/// Waits for what is told.
+class one_of : public io_operation {
+public:
+    one_of(registration& r, unsigned char what) noexcept : io_operation(&r, what) {}
+    one_of(one_of&&) noexcept = default;
+
+    void await_resume() const noexcept {}
+
+private:
+    attempt perform(int) noexcept override {
+        result_ = 0;
+        return attempt::done;
+    }
+};
+
+magpie::task<> wait_for_one(registration& r, unsigned char what, int& passed) {
+    co_await one_of(r, what);
+    ++passed;
+}
+
+template <unsigned char What, class Tell>
+void tell_others(const Tell& tell) {
+    executor ex;
+    registration r;
+    r.open(nullptr, 0, false);
+    int passed = 0;
+    ex.spawn(wait_for_one(r, What, passed)).detach();
+    thread("driver", [&] { tell(r); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(passed == 1, "it is woken");
+}
+
+scenario other_writer("registration.other_writer", [] {
+    tell_others<waits_for::write | waits_for::error>([](registration& r) { r.dispatch(EPOLLOUT, 1); });
+});
+mistake writer_outdated(other_writer, "who joins the others does not look again",
+                        {"registration::see", "load", how::outdated});
+
+scenario urgent("registration.urgent", [] {
+    tell_others<waits_for::priority>([](registration& r) { r.dispatch(EPOLLPRI, 1); });
+});
+mistake urgent_unsaid(urgent, "an event does not say what it is",
+                      {"registration::dispatch", "compare_exchange", how::left_out});
+mistake urgent_outdated(urgent, "who joins the others does not look again",
+                        {"registration::see", "load", how::outdated});
+
+scenario failed_others("registration.shutdown_others", [] {
+    tell_others<waits_for::read | waits_for::error>([](registration& r) { r.fail(); });
+});
+mistake others_left(failed_others, "the end of the runtime does not look for others",
+                    {"registration::fail", "load", how::outdated});
+
+// --- two halves of a stream go: the last one closes what both have used ---
+
+scenario halves("registration.halves", [] {
+    registration r;
+    r.open(nullptr, 1, false);
+    r.retain();
+    magpie_model::plain<int> first;
+    magpie_model::plain<int> second;
+    int closed = 0;
+    const auto lets_go = [&](magpie_model::plain<int>& mine) {
+        mine.set(7);
+        if (r.release()) {
+            check(first.get() == 7 && second.get() == 7, "the last one sees what both have done");
+            ++closed;
+        }
+    };
+    thread("first", [&] { lets_go(first); });
+    thread("second", [&] { lets_go(second); });
+    run();
+    check(closed == 1, "one of them is the last");
+});
+mistake lets_go_in_two(halves, "a half lets go by a load and a store",
+                       {"registration::release", "modify", how::in_two});
+
+// --- reactor::add against reactor::shut_down ---
+
+scenario add("registration.add_and_shutdown", [] {
+    registration r;
+    magpie::detail::atomic<bool> down{false};
+    const auto opens = [&] {
+        r.open(nullptr, 1, false);
+        if (down.load(std::memory_order_seq_cst))
+            r.fail();
+    };
+    thread("opener", opens);
+    thread("shutdown", [&] {
+        down.exchange(true, std::memory_order_seq_cst);
+        r.fail();
+    });
+    run();
+    check((r.flags() & registration::shut_down) != 0, "it says that the runtime is gone");
+    check(registration::is_event(r.seen(registration::reading)) &&
+              registration::is_event(r.seen(registration::writing)),
+          "and nothing waits any more");
+});
+mistake says_nothing(add, "the end of the runtime leaves no sign",
+                     {"registration::fail", "modify", how::left_out});
+
 } // namespace

@@ -57,8 +57,8 @@ public:
 private:
     template <class U>
     bool set_from(U&& v) {
-        // Acquire and release: one that failed below left the value to the next.
-        if (claimed_.exchange(true, std::memory_order_acq_rel))
+        // Acquire: pairs with the store of one that failed below, and left the value to the next.
+        if (claimed_.exchange(true, std::memory_order_acquire))
             return false;
         try {
             value_.emplace(std::forward<U>(v));

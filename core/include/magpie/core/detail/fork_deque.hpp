@@ -117,7 +117,8 @@ public:
         // if that was taken meanwhile the exchange below fails.
         fork_record* const r =
             ring_.load(std::memory_order_acquire)->view().at(top).load(std::memory_order_relaxed);
-        return top_.compare_exchange_strong(top, top + 1, std::memory_order_seq_cst,
+        // Release: pairs with reserve_slowly(), for the place has been read. Not seq_cst: see take_open().
+        return top_.compare_exchange_strong(top, top + 1, std::memory_order_release,
                                             std::memory_order_relaxed)
                    ? r
                    : nullptr;
@@ -125,9 +126,10 @@ public:
 
     /// How many thieves may take.
     std::size_t size() const noexcept {
-        // seq_cst: a worker that lies down has written the idle word and reads this next (R39).
-        const std::uint64_t top = top_.load(std::memory_order_seq_cst);
-        const std::uint64_t open = open_.load(std::memory_order_seq_cst);
+        // Relaxed: a hint, also for a worker that lies down (R39). open() is no read-modify-write, so
+        // whatever this one's order, what was opened just now may be missed: the parent comes to it.
+        const std::uint64_t top = top_.load(std::memory_order_relaxed);
+        const std::uint64_t open = open_.load(std::memory_order_relaxed);
         return open > top ? static_cast<std::size_t>(open - top) : 0;
     }
 
@@ -192,20 +194,22 @@ private:
             return true;
         }
         // The worker lowers open_ and then reads top_; a thief that goes for the same record has read
-        // open_ after top_, and then exchanges top_. All are seq_cst: of a worker that reads the old
-        // top_ and a thief that reads the old open_ one is wrong about the last record alone, and
-        // for that both exchange top_.
+        // open_ after top_, and then exchanges top_. All but the exchanges of top_ are seq_cst: of a worker
+        // that reads the old top_ and a thief that reads the old open_ one is wrong about the last record
+        // alone, and for that both exchange top_. Those need no place in the single order: a thief that
+        // reads what one of them has stored comes in it behind a worker that has read what it replaced.
         open_.exchange(newest, std::memory_order_seq_cst);
         std::uint64_t top = top_.load(std::memory_order_seq_cst);
         if (top < newest) [[likely]] {
             bottom_ = newest;
             return true;
         }
+        // Relaxed: it decides who has it, and what a thief did before goes on behind it.
         const bool won = top == newest &&
-                         top_.compare_exchange_strong(top, newest + 1, std::memory_order_seq_cst,
+                         top_.compare_exchange_strong(top, newest + 1, std::memory_order_relaxed,
                                                       std::memory_order_relaxed);
-        // Release: (P) goes on for what is below; there is nothing, but a thief reads open_.
-        open_.store(newest + 1, std::memory_order_release);
+        // Relaxed: nothing is below. A thief that reads this has read a top_ that was exchanged since.
+        open_.store(newest + 1, std::memory_order_relaxed);
         return won;
     }
 

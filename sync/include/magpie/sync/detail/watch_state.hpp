@@ -42,8 +42,9 @@ public:
         {
             place_wake_list woken;
             const guard g(lock_);
-            // Release, after the last send: pairs with has_senders(). Who enters a wait has the lock.
-            if (senders_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+            // Release, after the last send: pairs with has_senders(). No acquire: the lock has ordered the
+            // sends, and who enters a wait has it too.
+            if (senders_.fetch_sub(1, std::memory_order_release) == 1)
                 woken.take_all(receivers_waiting_);
         }
         release();
