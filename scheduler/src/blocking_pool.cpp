@@ -25,8 +25,10 @@ void blocking_pool::submit(blocking_job& job) {
             refused = true;
         } else {
             if (!summoned_)
-                sleeper = summon();                          // it looks when it gets the lock
-            active_.fetch_add(1, std::memory_order_seq_cst); // before the job can end: R40
+                sleeper = summon(); // it looks when it gets the lock
+            // Before the job can end: R40. Relaxed: who lets the clock go on has the idle set's lock behind
+            // the worker that calls this, or knows nothing of the call.
+            active_.fetch_add(1, std::memory_order_relaxed);
             append(job);
         }
     }
@@ -230,17 +232,22 @@ void blocking_pool::leave(place self) noexcept {
         }
         threads_.erase(self);
         // The pool may go when the last one has left: nothing of it is touched after the lock.
-        live_.word.fetch_sub(1, std::memory_order_release);
+        // Relaxed: join() takes the lock, too.
+        live_.word.fetch_sub(1, std::memory_order_relaxed);
         futex::wake(&live_, 1);
     }
     if (previous.joinable())
         previous.join();
 }
 
-void blocking_pool::begin_section() noexcept { active_.fetch_add(1, std::memory_order_seq_cst); } // R40
+void blocking_pool::begin_section() noexcept {
+    active_.fetch_add(1, std::memory_order_relaxed); // R40: as in submit()
+}
 
 void blocking_pool::end_section() noexcept {
-    active_.fetch_sub(1, std::memory_order_seq_cst); // R40
+    // R40, seq_cst: on_idle reads whether the clock is paused, as does the worker that reads this: see
+    // runtime_clock::paused().
+    active_.fetch_sub(1, std::memory_order_seq_cst);
     if (on_idle)
         on_idle();
 }
@@ -273,17 +280,18 @@ void blocking_pool::close() noexcept {
     while (refused != nullptr) {
         blocking_job* const next = refused->next_;
         refused->refuse(); // not under the lock: it destroys the user's closure
-        active_.fetch_sub(1, std::memory_order_seq_cst);
+        active_.fetch_sub(1, std::memory_order_relaxed); // the clock matters to nobody any more
         refused = next;
     }
 }
 
 bool blocking_pool::join(futex::time_point deadline) noexcept {
     for (;;) {
-        const std::uint32_t n = live_.word.load(std::memory_order_acquire); // pairs with leave()
+        // Relaxed, both: the last one to leave has the lock, which is taken below.
+        const std::uint32_t n = live_.word.load(std::memory_order_relaxed);
         if (n == 0)
             break;
-        if (!live_.wait_until(n, deadline) && live_.word.load(std::memory_order_acquire) != 0)
+        if (!live_.wait_until(n, deadline) && live_.word.load(std::memory_order_relaxed) != 0)
             return false;
     }
     std::thread last;

@@ -67,7 +67,7 @@ public:
     std::size_t depth() const noexcept;
 
     /// Whether calls run or wait. The workers do not count.
-    bool busy() const noexcept { return active_.load(std::memory_order_seq_cst) > 0; } // R40
+    bool busy() const noexcept { return active_.load(std::memory_order_seq_cst) > 0; } // end_section
 
     /// Whether the calling thread is one of the pool's: `join` would wait for itself.
     bool owns_this_thread() const noexcept;

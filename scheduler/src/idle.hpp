@@ -65,7 +65,7 @@ public:
         const state now{word_.load(std::memory_order_relaxed)}; // a limit that may be missed by one
         if (2 * now.searching() >= workers_)
             return false;
-        word_.fetch_add(one_searching, std::memory_order_seq_cst);
+        word_.fetch_add(one_searching, std::memory_order_relaxed); // who misses it wakes one too many
         return true;
     }
 
@@ -95,7 +95,7 @@ public:
         for (auto i = sleepers_.begin(); i != sleepers_.end(); ++i) {
             if (*i == worker) {
                 sleepers_.erase(i);
-                word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+                word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst); // see awake()
                 return true;
             }
         }
@@ -111,13 +111,14 @@ public:
     /// `get_up` of one that is known to sleep.
     void get_up_locked(std::size_t worker) noexcept {
         std::erase(sleepers_, worker);
-        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst); // see awake()
     }
 
-    /// How many are awake. seq_cst: used beside the queues by who goes to sleep.
+    /// How many are awake. seq_cst: who goes to sleep in the driver says until when and then reads this; who
+    /// gets up has counted itself, and reads that (runtime_core::ensure_watched).
     std::size_t awake() const noexcept { return state(word_.load(std::memory_order_seq_cst)).awake(); }
     std::size_t searching() const noexcept {
-        return state(word_.load(std::memory_order_seq_cst)).searching();
+        return state(word_.load(std::memory_order_relaxed)).searching(); // for tests, when all is quiet
     }
 
 private:
@@ -143,7 +144,7 @@ private:
             --w;
         const std::size_t taken = *w;
         sleepers_.erase(w);
-        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst);
+        word_.fetch_add(one_awake + one_searching, std::memory_order_seq_cst); // see awake()
         return taken;
     }
 

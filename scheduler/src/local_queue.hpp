@@ -93,9 +93,10 @@ public:
 
     /// How many are queued: exact for the worker when nobody steals.
     std::size_t size() const noexcept {
-        // seq_cst: a worker that lies down has written the idle word and reads this next.
-        const std::uint64_t head = head_.load(std::memory_order_seq_cst);
-        const std::uint64_t tail = tail_.load(std::memory_order_seq_cst);
+        // Relaxed: a hint, also for a worker that lies down. push() is no read-modify-write, so whatever
+        // this one's order, what was pushed just now may be missed (see there).
+        const std::uint64_t head = head_.load(std::memory_order_relaxed);
+        const std::uint64_t tail = tail_.load(std::memory_order_relaxed);
         return tail > head ? static_cast<std::size_t>(tail - head) : 0;
     }
 
@@ -104,7 +105,7 @@ public:
     /// lost.
     strand* steal_into(local_queue& to, std::uint64_t most = Capacity) noexcept {
         const std::uint64_t to_tail = to.tail_.load(std::memory_order_relaxed); // the caller's own
-        std::uint64_t head = head_.load(std::memory_order_acquire);             // (T)
+        std::uint64_t head = head_.load(std::memory_order_relaxed);             // the CAS checks it
         const std::uint64_t tail = tail_.load(std::memory_order_acquire);       // (P)
         if (tail <= head)
             return nullptr;
@@ -116,7 +117,7 @@ public:
         for (std::uint64_t i = 1; i < n; ++i)
             to.slot(to_tail + i - 1)
                 .store(slot(head + i).load(std::memory_order_relaxed), std::memory_order_relaxed);
-        if (!head_.compare_exchange_strong(head, head + n, std::memory_order_acq_rel, // (T)
+        if (!head_.compare_exchange_strong(head, head + n, std::memory_order_release, // (T)
                                            std::memory_order_relaxed))
             return nullptr;
         if (n > 1)

@@ -14,10 +14,10 @@ public:
     /// Announces that the worker is about to sleep. False if a notification is there: consumed.
     bool announce(where place) noexcept {
         std::uint32_t expected = awake;
-        // Acquire in either case: pairs with notify(); what was made visible before is seen.
-        // Release: the notifier sees what this worker did before it lay down.
+        // Success, release: the notifier sees what this worker did before it lay down. Failure, acquire:
+        // pairs with notify(); what was made visible before is seen.
         if (state_.word.compare_exchange_strong(expected, static_cast<std::uint32_t>(place),
-                                                std::memory_order_acq_rel, std::memory_order_acquire))
+                                                std::memory_order_release, std::memory_order_acquire))
             return true;
         state_.word.store(awake, std::memory_order_relaxed); // only the worker itself follows
         return false;

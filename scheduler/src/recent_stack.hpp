@@ -76,12 +76,13 @@ public:
         return size_below() + (newest_.load(std::memory_order_relaxed) != nullptr ? 1 : 0);
     }
 
-    /// Whether steal() would find something: asked by who lies down (R39, so seq_cst).
+    /// Whether steal() would find something. Relaxed: a hint, also for who lies down, as is
+    /// local_queue::size().
     bool has_for_thieves() const noexcept {
-        const std::uint32_t bottom = bottom_.load(std::memory_order_seq_cst);
-        const std::uint32_t top = top_.load(std::memory_order_seq_cst);
+        const std::uint32_t bottom = bottom_.load(std::memory_order_relaxed);
+        const std::uint32_t top = top_.load(std::memory_order_relaxed);
         for (std::uint32_t i = bottom; i != top && i - bottom < capacity; ++i)
-            if (places_[i % capacity].load(std::memory_order_seq_cst) != nullptr)
+            if (places_[i % capacity].load(std::memory_order_relaxed) != nullptr)
                 return true;
         return false;
     }

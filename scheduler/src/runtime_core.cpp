@@ -37,8 +37,9 @@ neighbourhood neighbours_of(const std::vector<std::size_t>& cpus, std::size_t co
 class runtime_core::visitor {
 public:
     explicit visitor(runtime_core& c) noexcept : core_(c) {
-        // seq_cst: all_ended() reads it after closing_ was set; a visitor reads closing_ after it.
-        core_.visitors_.fetch_add(1, std::memory_order_seq_cst);
+        // Relaxed. What it pushes is seq_cst, so as long as that is in a queue nobody lies down for good, and
+        // who has taken it from there knows of this: it, at least, asks again until the visitor is out.
+        core_.visitors_.fetch_add(1, std::memory_order_relaxed);
     }
     visitor(const visitor&) = delete;
     ~visitor() { core_.visitors_.fetch_sub(1, std::memory_order_release); } // pairs with ~runtime_core

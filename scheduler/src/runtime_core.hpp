@@ -61,7 +61,7 @@ public:
 
     // --- for workers ---
     bool closing_hint() const noexcept { return closing_.load(std::memory_order_relaxed); }
-    bool stopped() const noexcept { return stopped_.load(std::memory_order_acquire); } // see stops()
+    bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); } // see stops()
     bool work_anywhere() const noexcept;
     bool work_besides(const worker& w) const noexcept; ///< that is not in the queues of `w`
     strand* look_after_others(worker& by) noexcept;    ///< what waits behind a stuck task, or null
@@ -95,7 +95,9 @@ public:
     /// A reactor that was not asked in that round of the clock, or null.
     driver_slot* not_asked_in(std::uint64_t round) const noexcept;
     driver& install_driver(driver_factory make); ///< makes the I/O driver, or gives the one there is
-    bool visited() const noexcept { return visitors_.load(std::memory_order_seq_cst) > 0; }
+    bool visited() const noexcept {              // relaxed: see visitor
+        return visitors_.load(std::memory_order_relaxed) > 0;
+    }
 
     // --- messages, on its thread ---
     void post(std::size_t to, shard_message& m) noexcept {
@@ -107,8 +109,9 @@ public:
 
     // --- for the group ---
     void closes() noexcept { closing_.store(true, std::memory_order_relaxed); } // a hint
-    /// Everything has ended. Release: pairs with stopped().
-    void stops() noexcept { stopped_.store(true, std::memory_order_release); }
+    /// Everything has ended. Relaxed: a worker's loop ends by it, and who wants to see what was done joins
+    /// its thread, or asks the group.
+    void stops() noexcept { stopped_.store(true, std::memory_order_relaxed); }
     void end_sleep() noexcept; ///< of workers and driver, then
     std::uint64_t ended() const noexcept;
     std::uint64_t spawned() const noexcept;

@@ -393,7 +393,7 @@ void runtime_group::seat_changed_now() noexcept {
 // --- the end ---
 
 void runtime_group::close() noexcept {
-    if (closing_.exchange(true, std::memory_order_seq_cst)) // see runtime_core's visitor
+    if (closing_.exchange(true, std::memory_order_seq_cst)) // see runtime_core::adopt()
         return;
     for (const auto& s : shards)
         s->closes();
@@ -406,7 +406,7 @@ void runtime_group::close() noexcept {
 // Ends are read before spawns, of all shards: a task counts what it spawns, wherever, before it ends
 // itself, and the ends are released. With closing_ set nobody else's spawn succeeds (see adopt).
 bool runtime_group::all_ended() const noexcept {
-    if (visited())
+    if (visited()) // for who lies down: see visitor. ~runtime_core waits for the last touch
         return false;
     std::uint64_t ended = 0;
     for (const auto& s : shards)

@@ -31,7 +31,7 @@ public:
     shard_mail& operator=(const shard_mail&) = delete;
     ~shard_mail() {
         for (atomic<ring*>& r : from_)
-            delete r.load(std::memory_order_acquire); // pairs with make_ring()
+            delete r.load(std::memory_order_relaxed); // nobody else is there any more
     }
 
     /// Makes the rings between two shards, if there are none. From any thread. @throws std::bad_alloc
@@ -140,12 +140,13 @@ private:
     }
 
     void make_ring(std::size_t from) {
-        if (from_[from].load(std::memory_order_acquire) != nullptr) // pairs with the CAS below
+        if (from_[from].load(std::memory_order_relaxed) != nullptr) // ring_from() reads what counts
             return;
         auto made = std::make_unique<ring>();
         ring* none = nullptr;
-        if (from_[from].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel,
-                                                std::memory_order_acquire))
+        // Success, release: pairs with ring_from(). Failure, relaxed: as above.
+        if (from_[from].compare_exchange_strong(none, made.get(), std::memory_order_release,
+                                                std::memory_order_relaxed))
             static_cast<void>(made.release());
     }
     /// Of a shard with which it is connected.

@@ -39,7 +39,7 @@ public:
     /// Asks to be told when there is room. Afterwards the sender tries once more: the receiver may have
     /// made room before it could see this.
     void ask_for_room() noexcept {
-        wants_room_.exchange(true, std::memory_order_acq_rel); // (W)
+        wants_room_.exchange(true, std::memory_order_acquire); // (W)
     }
 
     // --- the receiver ---
@@ -59,7 +59,7 @@ public:
 
     /// After some pops: whether the sender is to be told that there is room.
     bool room_is_wanted() noexcept {
-        return wants_room_.exchange(false, std::memory_order_acq_rel); // (W)
+        return wants_room_.exchange(false, std::memory_order_release); // (W)
     }
 
 private:
@@ -70,8 +70,8 @@ private:
     //
     // (S) push -> pop: the tail (release) carries the slot, and what it points at.
     // (R) pop -> push: the head (release) says that the slot was read.
-    // (W) Of the two exchanges one is later, and sees what the other thread did before its own: either the
-    //     receiver sees the wish, or the sender, which tries again, sees the room.
+    // (W) Of the two exchanges one is later: either the receiver sees the wish, and looks at nothing else, or
+    //     the sender (acquire), which tries again, sees the room that was made before the receiver's (release).
     alignas(64) atomic<std::uint64_t> head_{0}; // the receiver's
     std::uint64_t seen_tail_ = 0;
     alignas(64) atomic<std::uint64_t> tail_{0}; // the sender's

@@ -70,7 +70,7 @@ public:
             unstamped_ = e->next;
             wheel_.insert(*e, now + e->tick + 1); // `now` has begun already: never early
         }
-        set_next(first_look()); // as in arm
+        set_next(first_look()); // as in arm: to read it back would not put a plain store in order
         return true;
     }
 
@@ -89,8 +89,9 @@ public:
         const bool emptied = wheel_.remove(e);
         // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
         // It may be next though it is later: next_ is then when its slot is to be sorted.
+        // Relaxed: it is no earlier than what was there, and who reads that looks in vain.
         if (emptied || e.tick <= next_.load(std::memory_order_relaxed))
-            set_next(first_look());
+            next_.store(first_look(), std::memory_order_relaxed);
         return true;
     }
 
@@ -104,7 +105,7 @@ public:
         {
             const lock_guard guard(lock_);
             due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
-            set_next(first_look());
+            next_.store(first_look(), std::memory_order_relaxed); // as in disarm
         }
         // Tasks that have slept are out of the caches: a group of them is fetched together, step by step,
         // for each step's address stands in what the one before it has brought.
@@ -147,12 +148,13 @@ private:
         spin_lock lock_;
     };
 
-    /// seq_cst where somebody else decides by it whether to sleep; else it is read by others in passing.
+    /// seq_cst where somebody else decides by it whether to sleep: see arm.
     void set_next(std::uint64_t tick) noexcept {
         if (lock_.is_shared())
             next_.exchange(tick, std::memory_order_seq_cst);
         else
-            next_.store(tick, std::memory_order_release); // pairs with next()
+            // Relaxed: its own thread reads it, and who moves a paused clock has the lock of the idle set.
+            next_.store(tick, std::memory_order_relaxed);
     }
 
     owner_lock lock_;

@@ -302,7 +302,8 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     stolen_.add(n);
     stolen_last_ = n;
     stole_at_ = futex::time_point::clock::now();
-    company_.begin(victim.place_, {victim.done(), done()}, stole_at_);
+    if (!core_.has_drivers_each()) // whose own reactor nobody would look after while it rests
+        company_.begin(victim.place_, {victim.done(), done()}, stole_at_);
 }
 
 [[gnu::noinline]] void worker::consider_rest() noexcept {
@@ -339,7 +340,8 @@ void worker::leave_to(const worker& victim) noexcept {
         core_.injected.push(*first, *last, n);
     if (!searching_)
         searching_ = core_.idle.start_searching();
-    for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped(); --i) {
+    // What is for this worker alone, nobody else would come to.
+    for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped() && !seat.has_any(); --i) {
         const std::uint64_t before = victim.done();
         const auto from = futex::time_point::clock::now();
         std::this_thread::sleep_for(company::slice);

@@ -12,7 +12,7 @@ namespace magpie_model {
 struct weakening {
     std::string_view in;             ///< only in files with this in their names
     unsigned line = 0;               ///< and in this line; 0: in all
-    std::uint64_t steps = 6'000'000; ///< in each scenario
+    std::uint64_t steps = 2'000'000; ///< in each scenario
 };
 
 /// Weakens the orders of the product that these scenarios meet, each by one step, and asks which of them

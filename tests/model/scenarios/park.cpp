@@ -5,6 +5,7 @@
 
 #include <scheduler/src/company.hpp>
 #include <scheduler/src/inbox.hpp>
+#include <scheduler/src/futex_driver.hpp>
 
 #include <algorithm>
 #include <array>
@@ -51,6 +52,7 @@ class crew {
 public:
     crew(std::size_t workers, std::size_t strands) : idle_(workers), count_(workers), left_(strands) {}
 
+    bool takes_one = false; ///< at a time from the shared queue
     /// What a strand's turn does.
     std::function<void(std::size_t worker, const strand&)> turn = [](std::size_t, const strand&) {};
 
@@ -127,7 +129,8 @@ private:
         if (waiting == 0)
             return nullptr;
         std::size_t taken = 0;
-        strand* const s = injected_.pop(std::min(waiting / count_ + 1, w.ring.capacity / 2), taken);
+        strand* const s = injected_.pop(
+            takes_one ? 1 : std::min(waiting / count_ + 1, w.ring.capacity / 2), taken);
         if (s == nullptr)
             return nullptr;
         for (strand* rest = s->queue_next; rest != nullptr;)
@@ -371,5 +374,79 @@ mistake alone_early(alone, "the worker looks before it leaves the idle set's wor
                     &for_one_alone<flaw::looks_before_it_lies>);
 mistake alone_outdated(alone, "who has something for it sees an old idle word",
                        {"idle_set::awake", "load", how::outdated});
+
+// --- the same in weak memory: with one strand at a time from the shared queue nothing comes late ---
+
+template <flaw Flaw>
+void submit_one_by_one() {
+    numbered_strands strands(2);
+    crew<Flaw> c(2, 2);
+    c.takes_one = true;
+    int begun = 0;
+    c.turn = [&](std::size_t, const strand&) {
+        ++begun;
+        magpie_model::step_when([&] { return begun == 2; }, "wait for the other turn", nullptr);
+    };
+    thread("outside", [&] { c.submit(strands[0]), c.submit(strands[1]); });
+    thread("worker a", [&] { c.work(0); });
+    thread("worker b", [&] { c.work(1); });
+    run();
+    strands.check_all_run();
+    c.check_all_up();
+}
+
+scenario one_by_one("park.one_by_one", two_workers, &submit_one_by_one<flaw::none>);
+
+mistake leaves_blindly(one_by_one, "a searcher that has found work does not look for more",
+                       &submit_one_by_one<flaw::leaves_without_look>);
+mistake stays_down(one_by_one, "a worker lies down without looking again",
+                   &submit_one_by_one<flaw::never_looks_again>);
+mistake not_asked_again(one_by_one, "a worker that lies down sees old queues",
+                        {"injector::size", "load", how::outdated, "idle_set::sleep",
+                         "parker::announce"});
+
+// --- a notification carries what was done before it, and so does lying down ---
+
+scenario notification("park.notification", one_worker, [] {
+    parker p;
+    magpie_model::plain<int> told;
+    magpie_model::plain<int> done;
+    thread("worker", [&] {
+        done.set(7);
+        if (p.announce(parker::where::on_futex)) {
+            p.sleep(futex::time_point::max());
+            check(p.rise(), "nothing else ends the sleep");
+        }
+        check(told.get() == 7, "who was notified sees what was done before");
+    });
+    thread("notifier", [&] {
+        told.set(7);
+        if (p.notify() != 0)
+            check(done.get() == 7, "who finds a sleeper sees what that did before");
+    });
+    run();
+});
+
+mistake not_consumed(notification, "a worker that lies down does not look for its notification",
+                     {"parker::announce", "compare_exchange", how::unconditional});
+
+// --- so does a wake of the driver, whether somebody sleeps in it or not yet ---
+
+scenario driver_woken("park.driver", one_worker, [] {
+    magpie::detail::futex_driver driver;
+    magpie_model::plain<int> told;
+    thread("worker", [&] {
+        driver.park(futex::time_point::max());
+        check(told.get() == 7, "who was woken sees what was done before");
+    });
+    thread("waker", [&] {
+        told.set(7);
+        driver.wake();
+    });
+    run();
+});
+
+mistake woken_silently(driver_woken, "a sleeper is not woken",
+                       {"futex_driver::wake", "futex wake", how::left_out});
 
 } // namespace

@@ -3,6 +3,8 @@
 
 #include "scheduler.hpp"
 
+#include <scheduler/src/runtime_clock.hpp>
+
 #include <array>
 #include <chrono>
 #include <memory>
@@ -129,5 +131,66 @@ mistake not_passed_on(pass_on, "who comes for a call wakes nobody for the next",
                       {"blocking_pool::next_job", "futex wake", how::left_out});
 mistake not_called(pass_on, "a call wakes nobody",
                    {"blocking_pool::submit", "futex wake", how::left_out});
+
+// --- the last call ends while the clock is paused: somebody lets that go on ---
+
+// A worker of runtime_core's that has lain down, about the product's own parts: it asks whether the clock may
+// go on when it lies down, and each time that it is woken.
+void pause_and_end() {
+    using magpie::detail::idle_set;
+    using magpie::detail::parker;
+    magpie::detail::runtime_clock time(false);
+    idle_set idle(1);
+    parker sleep;
+    blocking_pool pool(blocking_pool::options{1, std::chrono::seconds(10), 0, "model", {}, {}});
+    const auto notify_any = [&] {
+        if (idle.wake_any() != idle_set::nobody)
+            sleep.notify();
+    };
+    pool.on_idle = [&] {
+        if (time.paused())
+            notify_any();
+    };
+    const auto step = [&] {
+        const magpie::detail::lock_guard guard(idle);
+        if (!idle.all_sleep() || pool.busy())
+            return false;
+        idle.get_up_locked(0);
+        return true;
+    };
+    pool.begin_section();
+    bool ended = false;
+    thread("call", [&] {
+        magpie_model::step("end", nullptr, [&] { ended = true; });
+        pool.end_section();
+    });
+    thread("pauser", [&] {
+        time.pause();
+        notify_any();
+    });
+    thread("worker", [&] {
+        for (bool steps = false; !steps;) {
+            idle.sleep(0, false, [] {});
+            if (time.paused())
+                steps = step();
+            if (!steps && sleep.announce(parker::where::on_futex)) {
+                sleep.sleep(futex::time_point::max());
+                sleep.rise();
+            }
+            if (!steps)
+                idle.get_up(0);
+            idle.stop_searching();
+        }
+        check(ended, "the clock goes on when no call runs");
+    });
+    run();
+}
+
+scenario paused("pool.paused", {.preemptions = 3, .full = 4, .which = timeouts::none}, &pause_and_end);
+
+mistake not_counted_in(paused, "a call is not counted",
+                       {"blocking_pool::begin_section", "modify", how::left_out});
+mistake ends_unheard(paused, "who counts itself out does not see that the clock is paused",
+                     {"runtime_clock::paused", "load", how::outdated, "blocking_pool::end_section"});
 
 } // namespace

@@ -159,6 +159,36 @@ mistake unmarked(mail, "the receiver is told of nothing",
 mistake marks_in_two(mail, "the marks are taken by a load and a store",
                      {"shard_mail::receive", "exchange", how::in_two});
 
+// --- two that have had nothing to do with each other: whoever is first makes the rings ---
+
+scenario connected("shard.connect", {.preemptions = 3, .full = 4}, [] {
+    shard_mail a(0, 2);
+    shard_mail b(1, 2);
+    note one;
+    note other;
+    int told_a = 0;
+    int told_b = 0;
+    const auto of = [&](std::size_t s) -> shard_mail& { return s == 0 ? a : b; };
+    const auto talk = [&of](shard_mail& mine, std::size_t peer, note& n, int& told, int& told_peer,
+                            const note& comes) {
+        shard_mail::connect(mine, of(peer));
+        static_cast<void>(mine.post(peer, n));
+        mine.send(of, [&](std::size_t) { magpie_model::step("tell", nullptr, [&] { ++told_peer; }); });
+        while (comes.arrived == 0) {
+            magpie_model::own_step_when([&] { return told > 0; }, "sleep", nullptr);
+            told = 0;
+            static_cast<void>(mine.receive(of, [](std::size_t) {}));
+        }
+    };
+    thread("a", [&] { talk(a, 1, one, told_a, told_b, other); });
+    thread("b", [&] { talk(b, 0, other, told_b, told_a, one); });
+    run();
+    check(one.arrived == 1 && other.arrived == 1, "each arrives once");
+});
+
+mistake made_twice(connected, "who makes a ring does not look whether there is one",
+                   {"shard_mail::make_ring", "compare_exchange", how::unconditional});
+
 // --- a task of a shard against an abort and a wake from outside, and against the end ---
 
 std::shared_ptr<runtime_group> make_shards(std::size_t n) {
@@ -221,5 +251,80 @@ scenario wake_and_close("shard.wake_and_close", {.preemptions = 2, .full = 3, .w
 
 mistake wake_unseen(wake_and_close, "who sends sees an old idle word",
                     {"idle_set::wake_one", "load", how::outdated});
+mistake inbox_unasked(wake_and_close, "a shard that lies down does not look into its inbox again",
+                      {"inbox::has_any", "load", how::outdated, "idle_set::sleep", "parker::announce"});
+
+// --- one shard asks another, and both may lie down at any time ---
+
+magpie::task<> ask(int& answer) {
+    const auto seven = [] { return 7; };
+    answer = co_await magpie::submit_to(1, seven);
+}
+
+scenario asks("shard.submit", {.preemptions = 1, .full = 2, .which = timeouts::none}, [] {
+    const auto rt = make_shards(2);
+    int answer = 0;
+    auto handle = magpie::detail::spawn_on(*rt->shards.front(), ask(answer),
+                                           std::source_location::current());
+    thread("worker a", [&] { rt->shards[0]->workers[0]->run(); });
+    thread("worker b", [&] { rt->shards[1]->workers[0]->run(); });
+    thread("closer", [&] {
+        magpie_model::step_when([&] { return answer == 7; }, "wait for the answer", nullptr);
+        rt->close();
+    });
+    run();
+    check(handle.is_finished() && rt->stopped(), "it has come");
+});
+
+mistake mail_unasked(asks, "a shard that lies down does not look for mail again",
+                     {"shard_mail::has_come", "load", how::outdated, "idle_set::sleep",
+                      "parker::announce"});
+
+// --- what is submitted to another runtime is revoked while it begins there ---
+
+class submitted final : public magpie::detail::submission {
+public:
+    submitted(magpie::detail::runtime_core& to, magpie::executor& from) : submission(to, from) {}
+    ~submitted() {
+        if (cell_ != nullptr)
+            cell_->release();
+    }
+    using submission::revoke;
+
+    void start(magpie::executor& on, magpie::task<> t) {
+        const auto root = magpie::detail::task_access::release(std::move(t));
+        cell_ = new magpie::detail::submitted_cell<void>(on, root, std::source_location::current(),
+                                                         *this);
+        if (!begin_as(*cell_))
+            cell_->abort();
+        on.adopt(*cell_);
+    }
+    bool has_ended = false;
+
+private:
+    void begin() noexcept override {}
+    void begin_from_outside() noexcept override {}
+    void ended() noexcept override { has_ended = true; }
+
+    magpie::detail::submitted_cell<void>* cell_ = nullptr;
+};
+
+scenario revoked("shard.revoke", {.preemptions = 3, .full = 4}, [] {
+    const auto rt = make_shards(1);
+    executor elsewhere;
+    submitted s(*rt->shards.front(), elsewhere);
+    slot never("slot");
+    bool woken = false;
+    thread("target", [&] {
+        s.start(elsewhere, wait(never, woken));
+        elsewhere.work();
+    });
+    thread("caller", [&] { s.revoke(); });
+    run();
+    check(s.has_ended && !woken, "it was aborted");
+});
+
+mistake revoked_in_two(revoked, "it is revoked by a load and a store",
+                       {"submission::revoke", "exchange", how::in_two});
 
 } // namespace

@@ -293,4 +293,127 @@ scenario stamped("timers.stamped", [] {
 mistake stamps_in_silence(stamped, "who times an entry does not look for the sleeper",
                           {"runtime_core::fire", "load", how::outdated});
 
+// --- who gets up, against who lies down in the driver: somebody has to look after the one that is up ---
+
+/// `up` gets the other worker up.
+template <class Up>
+void get_up_and_sleep(const Up& up) {
+    magpie::detail::runtime_options o;
+    o.worker_threads = 2;
+    o.seed = 1;
+    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    magpie::detail::runtime_core* const core = rt->shards.front().get();
+    core->idle.sleep(0, false, [] {});
+    core->idle.sleep(1, false, [] {});
+    check(core->try_lock_driver(), "nobody is in the driver");
+    // Without a limit it would have to be woken; with one, of a millisecond, it comes back by itself.
+    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    thread("riser", [&] {
+        up(*core);
+        core->ensure_watched();
+    });
+    run();
+    core->unlock_driver();
+}
+
+constexpr scenario::bounds soon{.preemptions = 3, .full = 4, .which = timeouts::soon};
+
+scenario watched("timers.watched", soon, [] {
+    get_up_and_sleep([](magpie::detail::runtime_core& core) { core.idle.get_up(1); });
+});
+
+mistake not_up(watched, "who gets up by itself is not counted",
+               {"idle_set::get_up", "modify", how::left_out});
+mistake not_down(watched, "who gets up does not see who lies down",
+                 {"runtime_core::ensure_watched", "load", how::outdated});
+
+scenario watched_first("timers.watched_first", soon, [] {
+    get_up_and_sleep([](magpie::detail::runtime_core& core) {
+        const magpie::detail::lock_guard guard(core.idle);
+        check(core.idle.all_sleep(), "nobody is up yet");
+        core.idle.get_up_locked(1);
+    });
+});
+
+mistake not_up_first(watched_first, "who gets up while all sleep is not counted",
+                     {"idle_set::get_up_locked", "modify", how::left_out});
+
+scenario watched_woken("timers.watched_woken", soon, [] {
+    get_up_and_sleep([](magpie::detail::runtime_core& core) {
+        check(core.idle.wake_any() == 1, "the last to sleep");
+    });
+});
+
+mistake not_up_woken(watched_woken, "who is woken is not counted",
+                     {"idle_set::take", "modify", how::left_out});
+
+// --- who leaves the watch for the driver ---
+
+scenario watch_left("timers.watch_left", soon, [] {
+    magpie::detail::runtime_options o;
+    o.worker_threads = 2;
+    o.seed = 1;
+    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    magpie::detail::runtime_core* const core = rt->shards.front().get();
+    core->idle.sleep(0, false, [] {});
+    core->idle.sleep(1, false, [] {});
+    check(core->watch.try_occupy(), "nobody is on the watch");
+    check(core->try_lock_driver(), "nobody is in the driver");
+    thread("sleeper", [&] {
+        core->watch.vacate();
+        core->park_driver(magpie::clock::time_point::max());
+    });
+    thread("riser", [&] {
+        core->idle.get_up(1);
+        core->ensure_watched();
+    });
+    run();
+    core->unlock_driver();
+});
+
+mistake not_left(watch_left, "who leaves the watch does not say so",
+                 {"watch_timer::vacate", "store", how::left_out});
+
+// --- the clock: who sees what it shows sees what was done before ---
+
+template <class Change, class Shows>
+void change_clock(bool paused, const Change& change, const Shows& shows) {
+    magpie::detail::runtime_clock time(paused);
+    const auto begin = time.now();
+    if (paused)
+        time.advance_to(begin + 1h);
+    magpie_model::plain<int> data;
+    thread("changer", [&] {
+        data.set(7);
+        change(time, begin);
+    });
+    thread("reader", [&] {
+        if (shows(time, begin))
+            check(data.get() == 7, "who sees the change sees what was done before");
+    });
+    run();
+}
+
+using magpie::detail::runtime_clock;
+using point = magpie::clock::time_point;
+
+scenario advanced("timers.clock_advances", [] {
+    change_clock(
+        true, [](runtime_clock& time, point begin) { time.advance_to(begin + 2h); },
+        [](runtime_clock& time, point begin) { return time.now() >= begin + 2h; });
+});
+scenario pauses("timers.clock_pauses", [] {
+    change_clock(
+        false, [](runtime_clock& time, point) { time.pause(); },
+        [](runtime_clock& time, point) { return time.paused(); });
+});
+scenario resumes("timers.clock_resumes", [] {
+    change_clock(
+        true, [](runtime_clock& time, point) { time.resume(); },
+        [](runtime_clock& time, point begin) {
+            check(time.now() >= begin + 59min, "the clock does not go back");
+            return !time.paused();
+        });
+});
+
 } // namespace
