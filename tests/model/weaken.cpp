@@ -93,6 +93,7 @@ order order_of(const char* what, order given, bool on_failure, const source& at)
     }
     if (weakened && at.line() == weakened->first.line && at.column() == weakened->first.column &&
         on_failure == weakened->first.on_failure && weakened->first.what == what &&
+        given == static_cast<order>(weakened->first.order) && // one line may stand for several calls
         std::string_view(at.file_name()).ends_with(weakened->first.file)) {
         note_weakened();
         return weakened->second;

@@ -84,4 +84,34 @@ scenario all("notify.all", [] {
 mistake over_a_round(all, "a waiter takes the lock over a call of notify_waiters()",
                      {"state>::lock", "compare_exchange", how::unconditional});
 
+// --- a condition is looked at after notified(): who is late for the call sees what was set before it ---
+
+magpie::task<> wait_unless(notify& n, const magpie::detail::atomic<int>& is_set) {
+    auto told = n.notified();
+    if (is_set.load(std::memory_order_relaxed) == 0)
+        co_await told;
+}
+
+template <bool InTime>
+void set_and_notify() {
+    executor ex;
+    notify n;
+    magpie::detail::atomic<int> is_set{0};
+    auto handle = ex.spawn(wait_unless(n, is_set));
+    thread("setter", [&] {
+        if (InTime)
+            is_set.store(1, std::memory_order_relaxed);
+        n.notify_waiters();
+        if (!InTime)
+            is_set.store(1, std::memory_order_relaxed);
+    });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(handle.is_finished(), "the task goes on");
+}
+
+scenario condition("notify.condition", &set_and_notify<true>);
+
+mistake set_late(condition, "it is set behind the call", &set_and_notify<false>);
+
 } // namespace

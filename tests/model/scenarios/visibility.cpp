@@ -17,6 +17,7 @@
 #include <magpie/sync/set_once.hpp>
 #include <magpie/sync/watch.hpp>
 
+#include <array>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -148,6 +149,58 @@ mistake kept_late(told, "what is told is written after the call", [] {
     thread("worker", [&] { ex.work(); });
     run();
 });
+
+template <bool InTime>
+void notify_all_and_read() {
+    magpie::sync::notify n;
+    plain<int> data;
+    auto wait = n.notified(); // before the call
+    thread("caller", [&] {
+        if (InTime)
+            data.set(7);
+        n.notify_waiters();
+        if (!InTime)
+            data.set(7);
+    });
+    thread("reader", [&] {
+        magpie::detail::blocking_wait(wait);
+        check(data.get() == 7, "who was told sees what was done before");
+    });
+    run();
+}
+
+scenario told_all("visibility.notify_waiters", &notify_all_and_read<true>);
+
+mistake told_late(told_all, "what is told is written after the call", &notify_all_and_read<false>);
+
+// One call may stand for two.
+template <bool InTime>
+void notify_twice() {
+    magpie::sync::notify n;
+    std::array<magpie::detail::atomic<int>, 2> done;
+    int seen = 0;
+    for (magpie::detail::atomic<int>& mine : done)
+        thread("caller", [&] {
+            if (InTime)
+                mine.store(1, std::memory_order_relaxed);
+            n.notify_one();
+            if (!InTime)
+                mine.store(1, std::memory_order_relaxed);
+        });
+    thread("reader", [&] {
+        n.blocking_wait();
+        for (const magpie::detail::atomic<int>& d : done)
+            seen += d.load(std::memory_order_relaxed);
+    });
+    run();
+    auto left = n.notified();
+    if (!left.enable())
+        check(seen == 2, "who takes a call sees what all have done that it stands for");
+}
+
+scenario merged("visibility.notify_twice", &notify_twice<true>);
+
+mistake merged_late(merged, "what is told is written after the call", &notify_twice<false>);
 
 scenario cell("visibility.once_cell", [] {
     magpie::sync::once_cell<int> value;
