@@ -12,10 +12,10 @@
 // Sanitizers, valgrind, and users who bring an allocator of their own.
 namespace magpie::detail {
 
-void* allocate_frame(std::size_t size) {
+void* allocate_frame(std::size_t size, std::size_t) {
     return ::operator new(size, std::align_val_t{frame_alignment});
 }
-void deallocate_frame(void* block, std::size_t size) noexcept {
+void deallocate_frame(void* block, std::size_t size, std::size_t) noexcept {
     ::operator delete(block, size, std::align_val_t{frame_alignment});
 }
 void trim_frames() noexcept {}
@@ -37,7 +37,7 @@ std::size_t reserved_frame_bytes() noexcept { return 0; }
 namespace magpie::detail {
 namespace {
 
-constexpr std::size_t class_count = largest_recycled / frame_alignment;
+constexpr std::size_t class_count = frame_classes;
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
 constexpr std::size_t depot_magazines = 2048; // kept as they are until the next trim, a class
@@ -50,9 +50,8 @@ struct block {
     block* next_magazine; // in a full magazine's first block
 };
 
-constexpr std::size_t bytes_of(std::size_t cls) noexcept { return (cls + 1) * frame_alignment; }
 constexpr std::uint32_t magazine_size(std::size_t cls) noexcept {
-    return static_cast<std::uint32_t>(magazine_bytes / bytes_of(cls));
+    return static_cast<std::uint32_t>(magazine_bytes / bytes_of_class(cls));
 }
 
 /// A quarter megabyte, aligned to its size: the header of a block's chunk is found by its address.
@@ -66,7 +65,7 @@ struct alignas(frame_alignment) chunk {
     std::uint32_t cls;
 
     char* at(std::uint32_t index) noexcept {
-        return reinterpret_cast<char*>(this) + sizeof(chunk) + index * bytes_of(cls);
+        return reinterpret_cast<char*>(this) + sizeof(chunk) + index * bytes_of_class(cls);
     }
 };
 
@@ -201,10 +200,10 @@ public:
 private:
     block* take_block(std::size_t cls) {
         if (partial_ == nullptr)
-            link(::new (chunks().take())
-                     chunk{nullptr, nullptr, nullptr, 0, 0,
-                           static_cast<std::uint32_t>((chunk_bytes - sizeof(chunk)) / bytes_of(cls)),
-                           static_cast<std::uint32_t>(cls)});
+            link(::new (chunks().take()) chunk{
+                nullptr, nullptr, nullptr, 0, 0,
+                static_cast<std::uint32_t>((chunk_bytes - sizeof(chunk)) / bytes_of_class(cls)),
+                static_cast<std::uint32_t>(cls)});
         chunk& c = *partial_;
         block* b = c.free;
         if (b != nullptr)
@@ -387,7 +386,7 @@ std::size_t cached_frame_bytes() noexcept {
     std::size_t sum = 0;
     for (std::size_t cls = 0; cls < class_count; ++cls) {
         const magazines& m = mine.of[cls];
-        sum += bytes_of(cls) *
+        sum += bytes_of_class(cls) *
                (magazine_size(cls) - m.room + (m.spare != nullptr ? magazine_size(cls) : 0));
     }
     return sum;

@@ -65,7 +65,7 @@ void branch::unwind() noexcept {
         note(std::move(error));
     detail::promise_base* frame = l.is_lone() ? nullptr : l.at();
     while (frame != nullptr) {
-        detail::child_link* const link = frame->link;
+        detail::child_link* const link = frame->link();
         detail::promise_base* const parent = link != nullptr ? link->parent : nullptr;
         if (link != nullptr)
             link->child = {}; // its destructor has nothing left to do
@@ -263,8 +263,11 @@ void strand::drop_main() noexcept {
         l.go_on().resume();
         return;
     }
-    if (std::exchange(l.retry_, false) && !l.retry())
-        return;
+    if (l.retry_) {
+        l.retry_ = false;
+        if (!l.retry())
+            return;
+    }
     if (!b.unconstrained)
         take_budget();
     l.go_on().resume();

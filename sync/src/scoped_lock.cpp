@@ -28,7 +28,8 @@ bool scoped_lock_waiter::wait(std::span<const target> targets) noexcept {
         retry_ = true; // woken, it tries the others
         if (targets[next_].queue->enter(*this))
             return true;
-        retry_ = granted_ = false;
+        granted_ = false;
+        retry_ = false;
         if (try_others(targets))
             return false;
     }

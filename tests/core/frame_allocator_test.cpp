@@ -34,25 +34,28 @@ constexpr bool recycles = true;
 /// A block that knows what it is filled with.
 class block {
 public:
-    block(std::size_t size, unsigned char fill)
-        : memory_(static_cast<unsigned char*>(allocate_frame(size))), size_(size), fill_(fill) {
+    block(std::size_t size, unsigned char fill, std::size_t alignment = frame_alignment)
+        : memory_(static_cast<unsigned char*>(allocate_frame(size, alignment))), size_(size),
+          alignment_(alignment), fill_(fill) {
         std::memset(memory_, fill, size);
     }
     block(block&& other) noexcept
-        : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_), fill_(other.fill_) {}
+        : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_),
+          alignment_(other.alignment_), fill_(other.fill_) {}
     block& operator=(block&& other) noexcept {
         std::swap(memory_, other.memory_);
         std::swap(size_, other.size_);
+        std::swap(alignment_, other.alignment_);
         std::swap(fill_, other.fill_);
         return *this;
     }
     ~block() {
         if (memory_ != nullptr)
-            deallocate_frame(memory_, size_);
+            deallocate_frame(memory_, size_, alignment_);
     }
 
     const void* address() const { return memory_; }
-    bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(memory_) % frame_alignment == 0; }
+    bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(memory_) % alignment_ == 0; }
     bool is_intact() const {
         for (std::size_t i = 0; i < size_; ++i)
             if (memory_[i] != fill_)
@@ -63,6 +66,7 @@ public:
 private:
     unsigned char* memory_;
     std::size_t size_;
+    std::size_t alignment_;
     unsigned char fill_;
 };
 
@@ -82,13 +86,37 @@ TEST_SUITE("core.frame_allocator") {
         CHECK(right);
     }
 
+    TEST_CASE("a block that needs less than 64 is aligned as it needs, and in a smaller step") {
+        std::vector<block> blocks;
+        for (std::size_t alignment = 1; alignment <= 64; alignment *= 2)
+            for (std::size_t size = 1; size <= 1100; ++size)
+                blocks.emplace_back(size, static_cast<unsigned char>(size), alignment);
+        bool right = true;
+        for (const block& b : blocks)
+            right = right && b.is_aligned() && b.is_intact();
+        CHECK(right);
+        if (!recycles)
+            return;
+        const auto distance = [](std::size_t alignment) { // of two blocks from one new chunk
+            trim_frames();
+            const block first(150, 1, alignment);
+            const block second(150, 1, alignment);
+            const auto a = reinterpret_cast<std::uintptr_t>(first.address());
+            const auto b = reinterpret_cast<std::uintptr_t>(second.address());
+            return a > b ? a - b : b - a;
+        };
+        CHECK(distance(16) == 160);
+        CHECK(distance(64) == 192);
+    }
+
     TEST_CASE("blocks stay intact while others come and go") {
         std::minstd_rand random(1); // NOLINT: the same each time
         std::vector<block> blocks;
         bool right = true;
         for (int i = 0; i < 20'000; ++i) {
             if (blocks.size() < 500 || random() % 2 == 0) {
-                blocks.emplace_back(1 + random() % 1500, static_cast<unsigned char>(random()));
+                blocks.emplace_back(1 + random() % 1500, static_cast<unsigned char>(random()),
+                                    random() % 2 == 0 ? 16 : 64);
                 right = right && blocks.back().is_aligned();
             } else {
                 std::swap(blocks[random() % blocks.size()], blocks.back());

@@ -121,7 +121,7 @@ class ordered_cell final : public magpie::detail::result_cell<int> {
 public:
     ordered_cell(executor& e, std::coroutine_handle<magpie::detail::promise<int>> root)
         : result_cell<int>(e, std::source_location::current()) {
-        root.promise().result = &result_;
+        root.promise().set_result(result_);
         set_root(root.promise());
     }
 

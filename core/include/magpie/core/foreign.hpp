@@ -46,7 +46,7 @@ concept standard_awaitable = requires(A&& a, std::coroutine_handle<> h) {
 
 /// The coroutine that a foreign awaitable resumes. Its owner starts it and destroys it.
 struct helper_frame {
-    struct promise_type {
+    struct promise_type : in_frame_memory {
         leaf* waiter; ///< woken at the end
 
         template <class Operation>
@@ -61,10 +61,6 @@ struct helper_frame {
             void await_resume() const noexcept {}
         };
 
-        static void* operator new(std::size_t size) { return allocate_frame(size); }
-        static void operator delete(void* block, std::size_t size) noexcept {
-            deallocate_frame(block, size);
-        }
         helper_frame get_return_object() noexcept {
             return helper_frame(std::coroutine_handle<promise_type>::from_promise(*this));
         }

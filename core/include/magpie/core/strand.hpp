@@ -116,6 +116,10 @@ protected:
     /// Whether its branch was dropped while it was coming.
     bool is_dropped() const noexcept { return cancelled_; }
 
+    /// A link for the list that the leaf waits in. Whoever wakes it has taken it out before.
+    leaf* next_waiting() const noexcept { return static_cast<leaf*>(next); }
+    void set_next_waiting(leaf* l) noexcept { next = l; }
+
 private:
     friend class branch;
     friend class strand;
@@ -139,12 +143,13 @@ private:
     // or, marked, the branch that has no frame.
     static constexpr std::uintptr_t lone = 1;
     std::uintptr_t place_ = 0;
+    // Two bytes: operations put what they have into the rest of the word. All are the strand's own.
     bool bound_ = false;
-    bool cancelled_ = false;    // answered `coming`: its surfacing drops the branch
-    bool deferred_ : 1 = false; // in the ready list since `defer`, for the next turn
-    bool steps_ : 1 = false;    // in the ready list since `step_later`
+    bool cancelled_ : 1 = false; // answered `coming`: its surfacing drops the branch
+    bool deferred_ : 1 = false;  // in the ready list since `defer`, for the next turn
+    bool steps_ : 1 = false;     // in the ready list since `step_later`
 protected:
-    bool retry_ = false; ///< surfacing means `retry`, not the end of the wait
+    bool retry_ : 1 = false; ///< surfacing means `retry`, not the end of the wait
 };
 
 /// A chain of frames from a root to the leaf it is suspended in; or a leaf alone.

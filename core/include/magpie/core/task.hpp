@@ -25,18 +25,17 @@ struct task_access;
 
 /// Starts a child coroutine and takes its result. Stands in the parent's frame, owns the child's.
 template <class T>
-class task_awaiter : protected child_link {
+class task_awaiter : protected child_slot<T> {
 public:
     explicit task_awaiter(std::coroutine_handle<promise<T>> frame) noexcept {
-        frame.promise().link = this;
-        frame.promise().result = &result_;
-        child = frame;
+        frame.promise().belong_to(*this);
+        this->child = frame;
     }
     task_awaiter(const task_awaiter&) = delete;
     task_awaiter& operator=(const task_awaiter&) = delete;
     ~task_awaiter() {
-        if (child) // the parent died between its first suspension and this await, or await threw
-            child.destroy();
+        if (this->child) // the parent died between its first suspension and this await, or await threw
+            this->child.destroy();
     }
 
     bool await_ready() const noexcept { return false; }
@@ -46,22 +45,21 @@ public:
         static_assert(std::derived_from<Promise, promise_base>,
                       "a magpie::task can only be awaited in a magpie::task: spawn it on a "
                       "runtime, or use block_on");
-        parent = &caller.promise();
-        std::coroutine_handle<promise_base>::from_address(child.address()).promise().branch_ =
-            parent->branch_;
-        return child;
+        promise_base& parent = caller.promise();
+        this->parent = &parent;
+        std::coroutine_handle<promise_base>::from_address(this->child.address()).promise().branch_ =
+            parent.branch_;
+        return this->child;
     }
 
     T await_resume() {
         destroy_child();
-        return result_.take();
+        return this->result_.take();
     }
 
 protected:
     /// Destroys the child's frame on a flat stack, before the parent's next line (R15).
-    void destroy_child() { std::exchange(child, {}).destroy(); }
-
-    outcome<T> result_;
+    void destroy_child() { std::exchange(this->child, {}).destroy(); }
 };
 
 } // namespace detail

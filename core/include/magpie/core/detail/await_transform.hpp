@@ -53,8 +53,10 @@ public:
     static std::exception_ptr discard(leaf& l) noexcept { return l.discard(); }
 };
 
+#if !defined(__clang__)
+
 /// An operation awaited where it stands. g++ 12 moves what await_transform gives by reference into
-/// the frame, and awaits that; so it is given an object of ours.
+/// the frame, and awaits that; so it is given an object of ours. It takes a word of the frame.
 template <class Operation>
 class operation_reference {
 public:
@@ -70,6 +72,8 @@ public:
 private:
     Operation& operation_;
 };
+
+#endif
 
 /// An operation made for one `co_await`.
 template <class Operation>
@@ -97,10 +101,14 @@ template <class A>
 class foreign_awaitable; // foreign.hpp
 
 template <class A>
-auto await_transform(promise_base& p, A&& awaitable) {
+decltype(auto) await_transform(promise_base& p, A&& awaitable) {
     if constexpr (leaf_operation<A>) {
         leaf_access::place(awaitable, p);
+#if defined(__clang__)
+        return static_cast<std::remove_reference_t<A>&>(awaitable);
+#else
         return operation_reference<std::remove_reference_t<A>>(awaitable);
+#endif
     } else if constexpr (gives_operation<A>) {
         return placed_operation<decltype(std::forward<A>(awaitable).operation())>(
             std::forward<A>(awaitable), p);

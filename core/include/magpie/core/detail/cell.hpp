@@ -293,7 +293,7 @@ public:
     task_cell(executor& e, std::coroutine_handle<promise<T>> root, std::source_location where,
               Name&&... name)
         : result_cell<T>(e, where, std::forward<Name>(name)...) {
-        root.promise().result = &this->result_;
+        root.promise().set_result(this->result_);
         this->set_root(root.promise());
     }
 };

@@ -324,7 +324,7 @@ protected:
     ~coroutine_branch() noexcept {} // a value whose destructor throws was dropped before, by discard()
 
     void hold(promise<T>& root) noexcept {
-        root.result = &outcome_;
+        root.set_result(outcome_);
         this->set_root(root);
     }
     void fail(std::exception_ptr error) noexcept { outcome_.fail(std::move(error)); }

@@ -4,19 +4,37 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 
 namespace magpie::detail {
 
 inline constexpr std::size_t frame_alignment = 64;
 inline constexpr std::size_t largest_recycled = 1024;
-inline constexpr std::size_t frame_cache_limit = 256 * 1024;
+inline constexpr std::size_t frame_cache_limit = 320 * 1024;
 
 #if defined(MAGPIE_NO_FRAME_ALLOCATOR)
-void* allocate_frame(std::size_t size);
-void deallocate_frame(void* block, std::size_t size) noexcept;
+void* allocate_frame(std::size_t size, std::size_t alignment = frame_alignment);
+void deallocate_frame(void* block, std::size_t size, std::size_t alignment = frame_alignment) noexcept;
 #else
-constexpr std::size_t frame_class_of(std::size_t size) noexcept {
-    return (size + frame_alignment - 1) / frame_alignment - 1;
+// The size classes: steps of 32 bytes up to 256, then of 64. A block is aligned to what its size is a
+// multiple of, 64 at most; so what wants 64 gets a multiple of that.
+inline constexpr std::size_t fine_step = 32;
+inline constexpr std::size_t finely_up_to = 256;
+inline constexpr std::size_t fine_classes = finely_up_to / fine_step;
+inline constexpr std::size_t frame_classes = fine_classes +
+                                             (largest_recycled - finely_up_to) / frame_alignment;
+
+constexpr std::size_t bytes_of_class(std::size_t frame_class) noexcept {
+    return frame_class < fine_classes
+               ? (frame_class + 1) * fine_step
+               : finely_up_to + (frame_class + 1 - fine_classes) * frame_alignment;
+}
+constexpr std::size_t frame_class_of(std::size_t size, std::size_t alignment) noexcept {
+    const std::size_t step = alignment <= fine_step ? fine_step : frame_alignment;
+    const std::size_t bytes = (size + step - 1) / step * step;
+    return bytes <= finely_up_to
+               ? bytes / fine_step - 1
+               : fine_classes + (bytes - finely_up_to + frame_alignment - 1) / frame_alignment - 1;
 }
 
 // Not inlined: they look at thread-locals (R41).
@@ -25,25 +43,44 @@ void deallocate_recycled(void* block, std::size_t frame_class) noexcept;
 void* allocate_large(std::size_t size);
 void deallocate_large(void* block, std::size_t size) noexcept;
 
-/// Memory for coroutine frames and cells: aligned to 64 bytes, recycled by size class (steps of 64
-/// bytes up to 1 KiB) on each thread, larger blocks from the system. A block may be freed on
-/// another thread than it was taken on. Inline, for the class of a frame is known where it is made.
+/// Memory for coroutine frames and cells: recycled by size class (up to 1 KiB) on each thread, larger
+/// blocks from the system. A block may be freed on another thread than it was taken on. Inline, for the
+/// class of a frame is known where it is made.
 ///
+/// @param alignment  that the block has to have, 64 at most; who needs no more than 32 may get a smaller
+///                   block
 /// @throws std::bad_alloc
-inline void* allocate_frame(std::size_t size) {
+inline void* allocate_frame(std::size_t size, std::size_t alignment = frame_alignment) {
     if (size > largest_recycled) [[unlikely]]
         return allocate_large(size);
-    return allocate_recycled(frame_class_of(size));
+    return allocate_recycled(frame_class_of(size, alignment));
 }
 
-/// Gives back a block of `allocate_frame(size)`.
-inline void deallocate_frame(void* block, std::size_t size) noexcept {
+/// Gives back a block of `allocate_frame(size, alignment)`.
+inline void deallocate_frame(void* block, std::size_t size,
+                             std::size_t alignment = frame_alignment) noexcept {
     if (size > largest_recycled) [[unlikely]]
         deallocate_large(block, size);
     else
-        deallocate_recycled(block, frame_class_of(size));
+        deallocate_recycled(block, frame_class_of(size, alignment));
 }
 #endif
+
+/// The memory of a coroutine's frame: a base of its promise.
+struct in_frame_memory {
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void* block, std::size_t size) noexcept {
+        deallocate_frame(block, size);
+    }
+    // clang with -fcoro-aligned-allocation, which the build exports, says how a frame has to be aligned: one
+    // that needs no 64 may stand in a smaller block.
+    static void* operator new(std::size_t size, std::align_val_t alignment) {
+        return allocate_frame(size, static_cast<std::size_t>(alignment));
+    }
+    static void operator delete(void* block, std::size_t size, std::align_val_t alignment) noexcept {
+        deallocate_frame(block, size, static_cast<std::size_t>(alignment));
+    }
+};
 
 /// Gives the calling thread's free blocks to the other threads, and what is empty to the system.
 void trim_frames() noexcept;

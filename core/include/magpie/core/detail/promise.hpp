@@ -8,6 +8,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <type_traits>
 #include <utility>
@@ -20,28 +21,33 @@ struct child_link {
     std::coroutine_handle<> child;
 };
 
+/// The same, and where the child puts its result: results are not kept in frames.
+template <class T>
+struct child_slot : child_link {
+    outcome<T> result_;
+};
+
 /// What every magpie coroutine carries. Not over-aligned, and the first base of each promise: so
 /// `from_promise` of it gives the right handle (research: both compilers).
-struct promise_base {
-    branch* branch_ = nullptr;  ///< where the coroutine runs; set when it is started or spawned
-    child_link* link = nullptr; ///< the awaiter that owns this frame; null at a branch's root
+struct promise_base : in_frame_memory {
+    branch* branch_ = nullptr; ///< where the coroutine runs; set when it is started or spawned
+
+    /// The awaiter that owns this frame; null at a branch's root.
+    child_link* link() const noexcept {
+        return is_root() ? nullptr : reinterpret_cast<child_link*>(up_);
+    }
 
     struct final_awaiter {
         bool await_ready() const noexcept { return false; }
         template <class Promise>
         std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> self) const noexcept {
             promise_base& p = self.promise();
-            if (p.link != nullptr && p.branch_->phase_ == branch::phase::running) [[likely]]
-                return std::coroutine_handle<promise_base>::from_promise(*p.link->parent);
+            if (!p.is_root() && p.branch_->phase_ == branch::phase::running) [[likely]]
+                return std::coroutine_handle<promise_base>::from_promise(*p.link()->parent);
             return p.branch_->root_ended(p);
         }
         void await_resume() const noexcept {}
     };
-
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* block, std::size_t size) noexcept {
-        deallocate_frame(block, size);
-    }
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
@@ -51,18 +57,45 @@ struct promise_base {
     }
 
     template <class A>
-    auto await_transform(A&& awaitable) {
+    decltype(auto) await_transform(A&& awaitable) {
         return detail::await_transform(*this, std::forward<A>(awaitable));
     }
 
 protected:
-    /// Where an exception goes: to the result, or, while frames are being destroyed, to the branch.
-    template <class T>
-    void store_exception(outcome<T>* result) noexcept {
-        if (branch_->phase_ == branch::phase::unwinding) [[unlikely]]
-            branch_->note(std::current_exception());
-        else
-            result->fail(std::current_exception());
+    // One word, for there may be a million frames: a `child_slot`, or, marked, the outcome that the branch
+    // keeps for its root. It has one as soon as the coroutine runs.
+    static constexpr std::uintptr_t root = 1;
+    std::uintptr_t up_ = 0;
+    bool is_root() const noexcept { return (up_ & root) != 0; }
+
+    /// Whether frames are being destroyed: then the branch takes note of the current exception.
+    bool note_exception() const noexcept {
+        if (branch_->phase_ != branch::phase::unwinding) [[likely]]
+            return false;
+        branch_->note(std::current_exception());
+        return true;
+    }
+};
+
+/// ... and what depends on the type of its result.
+template <class T>
+struct result_promise : promise_base {
+    /// Makes it a child.
+    void belong_to(child_slot<T>& slot) noexcept {
+        up_ = reinterpret_cast<std::uintptr_t>(static_cast<child_link*>(&slot));
+    }
+    /// Makes it a branch's root.
+    void set_result(outcome<T>& to) noexcept { up_ = reinterpret_cast<std::uintptr_t>(&to) | root; }
+
+    void unhandled_exception() noexcept {
+        if (!note_exception())
+            result().fail(std::current_exception());
+    }
+
+protected:
+    outcome<T>& result() const noexcept {
+        return is_root() ? *reinterpret_cast<outcome<T>*>(up_ & ~root)
+                         : static_cast<child_slot<T>*>(link())->result_;
     }
 };
 
@@ -93,8 +126,10 @@ inline std::coroutine_handle<> leaf::surface() noexcept {
 
 inline std::coroutine_handle<> leaf::go_on() noexcept {
     bound_ = false;
-    if (std::exchange(cancelled_, false))
+    if (cancelled_) {
+        cancelled_ = false;
         return where()->surfaced_cancelled();
+    }
     if (!is_lone())
         return at()->handle();
     branch& lone_branch = *where();
@@ -139,28 +174,22 @@ inline std::coroutine_handle<> branch::begin_root() noexcept {
 namespace magpie::detail {
 
 template <class T>
-struct promise : promise_base {
-    outcome<T>* result = nullptr; ///< where the waiter wants it: results are not kept in frames
-
+struct promise : result_promise<T> {
     template <class U = T>
         requires(std::is_constructible_v<stored_t<T>, U &&> && !std::is_reference_v<T>)
     void return_value(U&& value) {
-        result->emplace(std::forward<U>(value));
+        this->result().emplace(std::forward<U>(value));
     }
     void return_value(T value)
         requires std::is_reference_v<T>
     {
-        result->emplace(std::addressof(value));
+        this->result().emplace(std::addressof(value));
     }
-    void unhandled_exception() noexcept { this->store_exception(result); }
 };
 
 template <>
-struct promise<void> : promise_base {
-    outcome<void>* result = nullptr;
-
-    void return_void() noexcept { result->emplace(); }
-    void unhandled_exception() noexcept { store_exception(result); }
+struct promise<void> : result_promise<void> {
+    void return_void() noexcept { result().emplace(); }
 };
 
 } // namespace magpie::detail
