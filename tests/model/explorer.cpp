@@ -177,7 +177,8 @@ void explorer::execute(void (*body)()) {
     model_thread& self = threads_[0];
     if (!self.stack) {
         outside_ = std::make_unique<fiber>();
-        self.stack = std::make_unique<fiber>(&explorer::body_main, this);
+        self.stack = std::make_unique<fiber>(memory::take_stack(), memory::stack_bytes,
+                                             &explorer::body_main, this);
         self.name = "main";
     }
     begin(self);
@@ -223,7 +224,8 @@ unsigned explorer::add_thread(std::string_view name, std::function<void()> body,
         fail("scenario", "it has too many threads");
     model_thread& t = threads_[used_++];
     if (!t.stack)
-        t.stack = std::make_unique<fiber>(&explorer::thread_main, &t);
+        t.stack = std::make_unique<fiber>(memory::take_stack(), memory::stack_bytes,
+                                          &explorer::thread_main, &t);
     t.name = name;
     t.body = std::move(body);
     begin(t);

@@ -2,44 +2,28 @@
 
 #include "fiber.hpp"
 
-#include "memory.hpp"
-
 #include <cstddef>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 namespace magpie_model {
 
 namespace {
 
-using memory::stack_bytes;
-
 fiber* starting;
 ucontext_t creator;
-
-void* make_stack() noexcept {
-    void* const stack = memory::take_stack();
-    if (stack == nullptr ||
-        ::mprotect(stack, 4096, PROT_NONE) != 0) { // its end: an overflow is a crash
-        std::perror("magpie-model: no memory for a stack");
-        std::exit(2);
-    }
-    return stack;
-}
 
 } // namespace
 
 // ucontext makes the stack, setjmp does the switching: swapcontext would save the signal mask, by a
 // system call, each time. Fibers are never ended: they are used again in the next execution.
-fiber::fiber(void (*body)(void*), void* argument) : body_(body), argument_(argument) {
+fiber::fiber(std::byte* stack, std::size_t size, void (*body)(void*), void* argument)
+    : body_(body), argument_(argument) {
     ucontext_t first;
     ::getcontext(&first);
-    first.uc_stack.ss_sp = make_stack();
-    first.uc_stack.ss_size = stack_bytes;
+    first.uc_stack.ss_sp = stack;
+    first.uc_stack.ss_size = size;
     first.uc_link = nullptr;
     ::makecontext(&first, &fiber::start, 0);
     starting = this;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <csetjmp>
+#include <cstddef>
 
 namespace magpie_model {
 
@@ -11,8 +12,8 @@ public:
     /// The stack that the calling thread is on.
     fiber() noexcept = default;
 
-    /// A new stack, on which `body(argument)` begins at the first switch to it. It must not return.
-    fiber(void (*body)(void*), void* argument);
+    /// Another stack, on which `body(argument)` begins at the first switch to it. It must not return.
+    fiber(std::byte* stack, std::size_t size, void (*body)(void*), void* argument);
 
     fiber(const fiber&) = delete;
     fiber& operator=(const fiber&) = delete;

@@ -3,6 +3,7 @@
 #include "explorer.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -96,9 +97,12 @@ void check_blocks() {
 std::byte* take_stack() noexcept {
     if (region == nullptr)
         make_arena();
-    if (stacks == most_threads)
-        return nullptr;
-    return region + region_bytes + stacks++ * stack_bytes;
+    std::byte* const stack = region + region_bytes + stacks++ * stack_bytes;
+    if (stacks > most_threads || ::mprotect(stack, 4096, PROT_NONE) != 0) {
+        std::perror("magpie-model: no memory for a stack");
+        std::exit(2);
+    }
+    return stack;
 }
 
 std::ptrdiff_t arena_offset(const void* address) noexcept {

@@ -24,7 +24,7 @@ void keep() noexcept;
 /// Fails if a block was not freed, or was written to afterwards.
 void check_blocks();
 
-/// A stack beside the region: accesses to what is there are looked at as well. Null: there is no more.
+/// A stack beside the region: accesses to what is there are looked at as well. What overflows it crashes.
 std::byte* take_stack() noexcept;
 inline constexpr std::size_t stack_bytes = 256 * 1024;
 
