@@ -2,7 +2,8 @@
 
 // The seam: the only file that names the standard's atomics and mutexes. In a product build these
 // are exactly `std::atomic`, `std::mutex` and the futex call; a model build (MAGPIE_MODEL) puts
-// the explorer of tests/model in their place, which then decides who runs after each operation.
+// the explorer of tests/model in their place, which then decides who runs after each operation, and a build
+// for the simulated machine (MAGPIE_MACHINE) that of tests/machine, which counts them and says how long they take.
 
 #include <chrono>
 #include <cstdint>
@@ -10,6 +11,10 @@
 #if defined(MAGPIE_MODEL)
 
 #include <magpie_model/seam.hpp>
+
+#elif defined(MAGPIE_MACHINE)
+
+#include <magpie_machine/seam.hpp>
 
 #else
 
