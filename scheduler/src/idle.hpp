@@ -149,9 +149,11 @@ private:
     }
 
     const std::size_t workers_;
-    atomic<std::uint64_t> word_; // awake (running and searching) and searching; grows under lock_
+    // Who is awake (running or searching), and who searches; grows under lock_. Read by whoever makes work: so it
+    // shares no line with the lock.
+    alignas(64) atomic<std::uint64_t> word_;
+    alignas(64) mutex lock_;
     atomic<std::size_t> watcher_{nobody};
-    mutex lock_;
     std::vector<std::size_t> sleepers_; // guarded by lock_; the last to sleep is woken first
 };
 

@@ -146,16 +146,16 @@ private:
 
     std::vector<std::unique_ptr<driver_slot>> drivers_; // one, or one for each worker
     mutex installing_;
+    atomic<bool> closing_{false}; // copies of the group's, near at hand
+    atomic<bool> stopped_{false};
+
+    // What workers write when they lie down and get up, and what other threads write each time: each on lines of
+    // its own, apart from what every worker reads each turn.
+    alignas(64) mutex watching_; // who looks after the others
     // With a reactor each: see ensure_kept().
     atomic<std::size_t> keeper_{idle_set::nobody};
     atomic<std::uint64_t> last_up_{0}; // a tick
 
-    mutex watching_; // who looks after the others
-
-    atomic<bool> closing_{false}; // copies of the group's, near at hand
-    atomic<bool> stopped_{false};
-
-    // What other threads write each time, apart from what the workers read each turn.
     alignas(64) atomic<std::uint64_t> external_spawned_{0};
     atomic<std::uint64_t> external_ended_{0};
     atomic<std::uint64_t> remote_schedules_{0};

@@ -80,7 +80,8 @@ public:
 
     worker_timers timers;
     magpie::detail::parker parker;
-    counter spawned;
+    // On a line of their own: others look at timers.next(), and would take it from who counts.
+    alignas(64) counter spawned;
     atomic<std::uint64_t> ended{0}; // written by one thread; release: see runtime_core::all_ended
 
     // --- for whoever watches: is it stuck, and in what? ---
