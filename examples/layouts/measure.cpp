@@ -151,6 +151,7 @@ run measure(const compared& service, const std::string& layout, std::size_t work
     if (calls_before && calls_after)
         r.calls_per_request = static_cast<double>(*calls_after - *calls_before) / answered;
     r.steals_per_request = static_cast<double>(after.steals - before.steals) / answered;
+    r.messages_per_request = static_cast<double>(after.messages - before.messages) / answered;
     r.imbalance = imbalance_of(before, after);
     return r;
 }

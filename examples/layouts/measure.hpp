@@ -19,7 +19,8 @@ struct run {
     double switches_per_request = 0;
     std::optional<double> calls_per_request; ///< system calls; nothing where they cannot be counted
     double steals_per_request = 0;
-    double imbalance = 0; ///< the busiest worker's busy time over the mean; 1: all alike
+    double messages_per_request = 0; ///< between shards
+    double imbalance = 0;            ///< the busiest worker's busy time over the mean; 1: all alike
     example::histogram latencies;
     std::uint64_t errors = 0;
     std::uint64_t unanswered = 0;

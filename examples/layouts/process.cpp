@@ -50,14 +50,17 @@ nlohmann::ordered_json usage_of(const magpie::runtime& rt) {
     ::getrusage(RUSAGE_SELF, &used);
     const magpie::runtime_metrics done = rt.metrics();
     std::uint64_t steals = 0;
+    std::uint64_t messages = 0;
     std::vector<double> busy;
     for (const magpie::worker_metrics& w : done.workers) {
         steals += w.steals;
+        messages += w.messages;
         busy.push_back(std::chrono::duration<double>(w.busy).count());
     }
     return {{"cpu_s", static_cast<double>(cpu.tv_sec) + 1e-9 * static_cast<double>(cpu.tv_nsec)},
             {"switches", used.ru_nvcsw + used.ru_nivcsw},
             {"steals", steals},
+            {"messages", messages},
             {"busy_s", busy}};
 }
 
@@ -148,6 +151,7 @@ usage service_process::used() {
     u.cpu_seconds = line.at("cpu_s");
     u.switches = line.at("switches");
     u.steals = line.at("steals");
+    u.messages = line.at("messages");
     u.busy_seconds = line.at("busy_s").get<std::vector<double>>();
     return u;
 }

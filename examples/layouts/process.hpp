@@ -18,6 +18,7 @@ struct usage {
     double cpu_seconds = 0;
     std::uint64_t switches = 0; ///< context switches, of either kind
     std::uint64_t steals = 0;
+    std::uint64_t messages = 0;       ///< between shards
     std::vector<double> busy_seconds; ///< of each worker
 };
 

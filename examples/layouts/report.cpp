@@ -20,6 +20,7 @@ double us(std::chrono::nanoseconds d) { return std::chrono::duration<double, std
 const auto cpu_of = [](const run& r) { return r.cpu_s_per_million; };
 const auto switches_of = [](const run& r) { return r.switches_per_request; };
 const auto steals_of = [](const run& r) { return 1000 * r.steals_per_request; };
+const auto messages_of = [](const run& r) { return r.messages_per_request; };
 const auto imbalance_of = [](const run& r) { return r.imbalance; };
 
 std::optional<spread> calls_of(const row& r) {
@@ -92,9 +93,10 @@ std::string table(const report& r) {
     for (const workload& w : r.workloads) {
         fmt::format_to(out, "\n{}, {}\n", w.front().service, w.front().load);
         fmt::format_to(
-            out, "  {:<20}{:>12}{:>18}{:>10}{:>10}{:>10}{:>10}{:>11}{:>8}{:>10}{:>11}{:>11}{:>8}\n",
+            out,
+            "  {:<20}{:>12}{:>18}{:>10}{:>10}{:>10}{:>10}{:>11}{:>8}{:>10}{:>11}{:>10}{:>11}{:>8}\n",
             "layout", "requests/s", "spread", "p50 us", "p99 us", "p99.9 us", "max us", "CPU s/mio",
-            "calls", "switches", "steals/k", "imbalance", "errors");
+            "calls", "switches", "steals/k", "messages", "imbalance", "errors");
         for (const row& one : w) {
             const spread rate = one.requests_per_s();
             const auto calls = calls_of(one);
@@ -102,12 +104,13 @@ std::string table(const report& r) {
                 out,
                 "  "
                 "{:<20}{:>12.0f}{:>18}{:>10.0f}{:>10.0f}{:>10.0f}{:>10.0f}{:>11.2f}{:>8}{:>10.2f}{:>11."
-                "2f}{:>11.2f}{:>8}\n",
+                "2f}{:>10.2f}{:>11.2f}{:>8}\n",
                 one.layout, rate.median, fmt::format("{:.0f}-{:.0f}", rate.low, rate.high),
                 one.latency_us(0.5).median, one.latency_us(0.99).median, one.latency_us(0.999).median,
                 one.latency_us(1).median, one.over_runs(cpu_of).median,
                 calls ? fmt::format("{:.2f}", calls->median) : "-", one.over_runs(switches_of).median,
-                one.over_runs(steals_of).median, one.over_runs(imbalance_of).median, one.errors());
+                one.over_runs(steals_of).median, one.over_runs(messages_of).median,
+                one.over_runs(imbalance_of).median, one.errors());
         }
     }
     return text;
@@ -181,6 +184,7 @@ std::string json(const report& r) {
                 {"system_calls_per_request", calls ? object(calls->median) : object(nullptr)},
                 {"switches_per_request", one.over_runs(switches_of).median},
                 {"steals_per_1000_requests", one.over_runs(steals_of).median},
+                {"cross_shard_messages_per_request", one.over_runs(messages_of).median},
                 {"imbalance", one.over_runs(imbalance_of).median},
                 {"unanswered",
                  one.over_runs([](const run& x) { return static_cast<double>(x.unanswered); }).median},

@@ -96,8 +96,9 @@ runtime_core* runtime_core::of(executor& e) noexcept {
 
 template <class Notify>
 void runtime_core::send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept {
-    const worker* const w = worker::current();
+    worker* const w = worker::current();
     if (w != nullptr && &w->core().group == &group) { // its thread keeps the runtime
+        w->messages.add();
         if (to.put(p))
             notify();
         return;

@@ -101,6 +101,7 @@ public:
 
     // --- messages, on its thread ---
     void post(std::size_t to, shard_message& m) noexcept {
+        workers.front()->messages.add();
         if (mail.post(to, m))
             send_mail();
     }

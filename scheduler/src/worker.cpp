@@ -699,6 +699,7 @@ worker_metrics worker::metrics() const noexcept {
     m.parks = parks_.get();
     m.unparks = unparks_.get();
     m.timers_fired = fired_.get();
+    m.messages = messages.get();
     m.busy = std::chrono::nanoseconds(busy_ns_.get());
     m.queue_depth = ring_.size() + recent_.size() + seat.ready();
     return m;

@@ -82,6 +82,7 @@ public:
     magpie::detail::parker parker;
     // On a line of their own: others look at timers.next(), and would take it from who counts.
     alignas(64) counter spawned;
+    counter messages;               ///< that its thread has sent to other shards
     atomic<std::uint64_t> ended{0}; // written by one thread; release: see runtime_core::all_ended
 
     // --- for whoever watches: is it stuck, and in what? ---

@@ -167,6 +167,37 @@ TEST_SUITE("scheduler.metrics") {
         CHECK(rt.metrics().blocking_depth == 0);
     }
 
+    TEST_CASE(
+        "what shards send each other is counted: calls, answers, wakes; nothing on the own shard") {
+        const runtime rt = test::thread_per_core(2).build();
+        auto calls = [](std::size_t shard) -> task<> {
+            auto f = [] {};
+            for (int i = 0; i < 10; ++i)
+                co_await magpie::submit_to(shard, f);
+        };
+        magpie::spawn_on(rt.handle(), 0, calls(0)).blocking_join();
+        CHECK(sum(rt, &worker_metrics::messages) == 0);
+        magpie::spawn_on(rt.handle(), 0, calls(1)).blocking_join();
+        CHECK(rt.metrics().workers[0].messages == 10);
+        CHECK(rt.metrics().workers[1].messages == 10);
+
+        event go;
+        auto waits = [](event& e) -> task<> { co_await e.wait(); };
+        auto waiting = magpie::spawn_on(rt.handle(), 0, waits(go));
+        auto opens = [](event& e) -> task<> {
+            e.set();
+            co_return;
+        };
+        auto arrived = [] {};
+        auto look = [](auto f) -> task<> { co_await magpie::submit_to(0, f); };
+        magpie::spawn_on(rt.handle(), 1, look(arrived))
+            .blocking_join(); // behind the start of the one that waits
+        const auto before = rt.metrics().workers[1].messages;
+        magpie::spawn_on(rt.handle(), 1, opens(go)).blocking_join();
+        waiting.blocking_join();
+        CHECK(rt.metrics().workers[1].messages == before + 1);
+    }
+
     TEST_CASE("exceptions that nobody receives are counted") {
         on_each_layout([](auto builder) {
             const runtime rt =

@@ -16,6 +16,7 @@ struct worker_metrics {
     std::uint64_t parks = 0;         ///< times it went to sleep
     std::uint64_t unparks = 0;       ///< times a notification ended that
     std::uint64_t timers_fired = 0;  ///< timers that it woke
+    std::uint64_t messages = 0;      ///< calls, answers and wakes that it sent to other shards
     std::chrono::nanoseconds busy{}; ///< time not asleep
     std::size_t queue_depth = 0;     ///< tasks in its queue now
 };
