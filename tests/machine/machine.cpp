@@ -487,21 +487,35 @@ void futex_wake(const void* address, int count) noexcept {
 
 // --- what the simulation is made with ---
 
+namespace {
+
+/// Calls `f` for each of them.
+template <class F>
+void for_each_count(counts& a, const counts& b, F f) {
+    f(a.loads, b.loads);
+    f(a.stores, b.stores);
+    f(a.modifies, b.modifies);
+    f(a.locks, b.locks);
+    f(a.transfers, b.transfers);
+    f(a.fetches, b.fetches);
+    f(a.plain_fetches, b.plain_fetches);
+    f(a.fetching, b.fetching);
+    f(a.queueing, b.queueing);
+    f(a.sleeps, b.sleeps);
+    f(a.wakes, b.wakes);
+    f(a.system_calls, b.system_calls);
+}
+
+} // namespace
+
 counts counts::since(const counts& before) const noexcept {
     counts d = *this;
-    d.loads -= before.loads;
-    d.stores -= before.stores;
-    d.modifies -= before.modifies;
-    d.locks -= before.locks;
-    d.transfers -= before.transfers;
-    d.fetches -= before.fetches;
-    d.plain_fetches -= before.plain_fetches;
-    d.fetching -= before.fetching;
-    d.queueing -= before.queueing;
-    d.sleeps -= before.sleeps;
-    d.wakes -= before.wakes;
-    d.system_calls -= before.system_calls;
+    for_each_count(d, before, [](auto& n, auto m) { n -= m; });
     return d;
+}
+
+void counts::add(const counts& other) noexcept {
+    for_each_count(*this, other, [](auto& n, auto m) { n += m; });
 }
 
 void begin(const costs& c, std::uint64_t seed) { the_machine().begin(c, seed); }

@@ -60,6 +60,7 @@ struct counts {
     std::uint64_t system_calls = 0;
 
     counts since(const counts& before) const noexcept;
+    void add(const counts& other) noexcept;
 };
 
 /// Begins anew: no line has ever been touched. No thread but the caller's may be there.

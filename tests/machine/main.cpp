@@ -13,17 +13,19 @@ namespace magpie_machine {
 
 namespace {
 
-constexpr char usage[] = "usage: magpie-machine contention|scale [--only NAME,...] [--workers N,...] "
-                         "[--seed N] [--rounds N]\n"
-                         "                      [--transfer NS] [--wake-latency NS] [--per-core]\n"
-                         "       magpie-machine check\n"
-                         "\n"
-                         "  contention  writes and transfers of cache lines an operation\n"
-                         "  scale       speed on many cores\n"
-                         "  check       whether both are as they have to be\n"
-                         "  --transfer      how long a line takes from core to core: 50\n"
-                         "  --wake-latency  how long a thread takes to get up: 5000\n"
-                         "  --per-core      layout thread_per_core, also where workers could steal\n";
+constexpr char usage[] =
+    "usage: magpie-machine contention|scale [--only NAME,...] [--workers N,...] "
+    "[--seed N] [--runs N]\n"
+    "                      [--rounds N] [--transfer NS] [--wake-latency NS] [--per-core]\n"
+    "       magpie-machine check\n"
+    "\n"
+    "  contention  writes and transfers of cache lines an operation\n"
+    "  scale       speed on many cores\n"
+    "  check       whether both are as they have to be\n"
+    "  --runs          with other seeds, for a figure of speed: 3\n"
+    "  --transfer      how long a line takes from core to core: 50\n"
+    "  --wake-latency  how long a thread takes to get up: 5000\n"
+    "  --per-core      layout thread_per_core, also where workers could steal\n";
 
 [[noreturn]] void refuse(std::string_view what) {
     std::fprintf(stderr, "magpie-machine: %.*s\n%s", static_cast<int>(what.size()), what.data(), usage);
@@ -65,6 +67,8 @@ request read(int argc, char** argv) {
                 r.workers.push_back(std::clamp<std::size_t>(number(n), 1, 256));
         else if (word == "--seed")
             r.seed = number(value);
+        else if (word == "--runs")
+            r.runs = std::max<std::uint64_t>(number(value), 1);
         else if (word == "--rounds")
             r.rounds = number(value);
         else if (word == "--transfer")

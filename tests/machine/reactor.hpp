@@ -16,7 +16,7 @@ namespace magpie_machine {
 /// A reactor of the product, whose set of descriptors is a list here. Asio does not take part.
 class simulated_reactor final : public magpie::io::detail::reactor {
 public:
-    simulated_reactor() noexcept : reactor(true) {}
+    simulated_reactor() : reactor(true) { name(this, sizeof *this, "reactor: its registrations"); }
 
     /// That of the calling task's shard.
     static simulated_reactor& here();

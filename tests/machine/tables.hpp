@@ -13,6 +13,7 @@ struct request {
     std::vector<std::size_t> workers;   ///< empty: what is usual
     costs cost;
     std::uint64_t seed = 1;
+    std::uint64_t runs = 3;   ///< for a figure of speed
     std::uint64_t rounds = 0; ///< 0: each workload's own
     magpie::layout layout = magpie::layout::multi_thread;
 };

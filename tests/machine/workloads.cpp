@@ -9,9 +9,14 @@
 
 #include <scheduler/src/runtime_core.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -62,6 +67,25 @@ void window::close(std::uint64_t n) {
     steals = t.steals - steals;
     stolen = t.stolen - stolen;
     parks = t.parks - parks;
+}
+
+void window::add(const window& other) {
+    operations += other.operations;
+    took += other.took;
+    done.add(other.done);
+    for (const hot_line& theirs : other.hot) {
+        auto mine = hot.begin();
+        while (mine != hot.end() && mine->name[0] != 0 && std::string_view(mine->name) != theirs.name)
+            ++mine;
+        if (mine == hot.end())
+            continue;
+        std::copy(std::begin(theirs.name), std::end(theirs.name), mine->name);
+        mine->fetches += theirs.fetches;
+        mine->queueing += theirs.queueing;
+    }
+    steals += other.steals;
+    stolen += other.stolen;
+    parks += other.parks;
 }
 
 namespace {
@@ -381,7 +405,15 @@ task<> accept_root(const setting& s, window& w) {
 void name_parts(const magpie::runtime& rt) {
     using namespace magpie::detail;
     const runtime_group& group = *group_access::get(rt.handle());
-    name(&group, sizeof group, "the runtime's group");
+    name(&group, sizeof group, "group");
+    struct inside { // of the registry
+        std::size_t count;
+        const std::byte* parts;
+    };
+    static_assert(sizeof(registry) == sizeof(inside));
+    inside lanes{};
+    std::memcpy(static_cast<void*>(&lanes), &group.tasks, sizeof lanes);
+    name(lanes.parts, 64 * lanes.count, "registry of tasks");
     for (const auto& s : group.shards) {
         name(s.get(), sizeof *s, "core: driver lock, flags");
         name(&s->idle, sizeof s->idle, "idle set");

@@ -26,6 +26,8 @@ class window {
 public:
     void open();
     void close(std::uint64_t operations);
+    /// Takes another run of the same in.
+    void add(const window& other);
 
     std::uint64_t operations = 0;
     picoseconds took = 0;

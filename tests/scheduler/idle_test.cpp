@@ -42,6 +42,15 @@ TEST_SUITE("scheduler.idle") {
         CHECK(idle.stop_searching());
     }
 
+    TEST_CASE("no more than eight search, however many workers there are") {
+        idle_set idle(64);
+        for (int i = 0; i < 8; ++i)
+            CHECK(idle.start_searching());
+        CHECK_FALSE(idle.start_searching());
+        CHECK_FALSE(idle.stop_searching());
+        CHECK(idle.start_searching());
+    }
+
     TEST_CASE("one worker may search, of two one") {
         idle_set one(1);
         CHECK(one.start_searching());
