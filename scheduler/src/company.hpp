@@ -9,12 +9,14 @@
 
 namespace magpie::detail {
 
-/// Who rests for whom. While a worker rests to see what another one does without it, that one does not rest.
+/// Who rests for whom. While a worker rests to see what another one does without it, that one does not rest, and
+/// nobody else helps it.
 ///
-/// Relaxed throughout: the counts carry nothing, and each is changed by read-modify-writes alone.
+/// Relaxed throughout: the counts carry nothing, and each is changed by read-modify-writes alone. Who misses that
+/// a rest has ended loses nothing: who has rested looks at all queues then.
 class rests {
 public:
-    /// Whether the owner may rest for `other`; then `end` is called.
+    /// Whether the owner may rest for `other`; `end` is called behind that.
     bool try_begin(rests& other) noexcept {
         int none = 0;
         if (!count_.compare_exchange_strong(none, resting, std::memory_order_relaxed,
@@ -29,6 +31,7 @@ public:
         count_.store(0, std::memory_order_relaxed); // nobody counts on who rests
         return false;
     }
+    bool is_relied_on() const noexcept { return count_.load(std::memory_order_relaxed) > 0; }
     void end(rests& other) noexcept {
         other.count_.fetch_sub(1, std::memory_order_relaxed);
         count_.store(0, std::memory_order_relaxed);

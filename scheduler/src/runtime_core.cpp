@@ -246,12 +246,13 @@ void runtime_core::unpark(std::size_t place) noexcept {
 bool runtime_core::work_anywhere() const noexcept {
     if (injected.size() > 0 || inbox.has_any() || mail.has_come())
         return true;
-    return std::any_of(workers.begin(), workers.end(), [](const auto& w) { return w->has_queued(); });
+    return std::any_of(workers.begin(), workers.end(),
+                       [](const auto& w) { return w->has_for_thieves(); });
 }
 
 bool runtime_core::work_besides(const worker& by) const noexcept {
     return injected.size() > 0 || std::any_of(workers.begin(), workers.end(), [&](const auto& w) {
-               return w.get() != &by && w->has_queued();
+               return w.get() != &by && w->has_for_thieves();
            });
 }
 

@@ -74,7 +74,10 @@ worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool a
 
 worker::lane::lane(worker& w, bool thieves) : fork_lane(w.core(), thieves), worker_(w) {}
 
-void worker::lane::call_for_help() noexcept { worker_.wake_another(); }
+void worker::lane::call_for_help() noexcept {
+    if (!worker_.alone_)
+        worker_.core_.notify_one();
+}
 
 // What is kept from thieves waits for the next fork or join of this worker. So that is done only where
 // these come so fast that a thief would take longer to come.
@@ -320,8 +323,7 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     }
 }
 
-/// This worker's help does not pay: gives back what it has, and rests, as a searcher, so that nobody is woken in
-/// its place.
+/// This worker's help does not pay: gives back what it has, and rests.
 void worker::leave_to(const worker& victim) noexcept {
     strand* first = nullptr;
     strand* last = nullptr;
@@ -338,8 +340,6 @@ void worker::leave_to(const worker& victim) noexcept {
         append(*s);
     if (n > 0)
         core_.injected.push(*first, *last, n);
-    if (!searching_)
-        searching_ = core_.idle.start_searching();
     // What is for this worker alone, nobody else would come to.
     for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped() && !seat.has_any(); --i) {
         const std::uint64_t before = victim.done();
@@ -359,6 +359,8 @@ void worker::leave_to(const worker& victim) noexcept {
             note_steal(victim, 1);
             return s;
         }
+        if (victim.rests_.is_relied_on()) // somebody rests to leave it its tasks
+            return nullptr;
         const std::uint64_t before = ring_.tail_index();
         strand* const s = victim.ring_.steal_into(ring_, steal_most_);
         if (s != nullptr)
@@ -367,8 +369,10 @@ void worker::leave_to(const worker& victim) noexcept {
     });
     if (queued != nullptr)
         return queued;
-    return core_.neighbours.ask(place_, start, [this](std::size_t w) {
+    return core_.neighbours.ask(place_, start, [this](std::size_t w) -> strand* {
         worker& victim = *core_.workers[w];
+        if (victim.rests_.is_relied_on())
+            return nullptr;
         strand* const s = victim.recent_.steal(); // the newest is left: it is next there
         if (s != nullptr)
             note_steal(victim, 1);
@@ -451,7 +455,7 @@ std::uint32_t worker::take_turn(cell& c) noexcept {
 // --- queues ---
 
 void worker::wake_another() noexcept {
-    if (!alone_)
+    if (!alone_ && !rests_.is_relied_on())
         core_.notify_one();
 }
 

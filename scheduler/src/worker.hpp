@@ -73,9 +73,11 @@ public:
     std::size_t index() const noexcept { return index_; } ///< among all of the runtime
     std::size_t place() const noexcept { return place_; } ///< among those of its shard
     worker_metrics metrics() const noexcept;
-    /// Whether there is something that a thief may take.
-    bool has_queued() const noexcept {
-        return ring_.size() > 0 || recent_.has_for_thieves() || forks_.size() > 0;
+    /// Whether there is something that a thief could take.
+    bool has_queued() const noexcept { return forks_.size() > 0 || has_tasks_queued(); }
+    /// Whether one shall: not if somebody rests to leave this worker its tasks. That one will come.
+    bool has_for_thieves() const noexcept {
+        return forks_.size() > 0 || (!rests_.is_relied_on() && has_tasks_queued());
     }
 
     worker_timers timers;
@@ -129,6 +131,7 @@ private:
     void execute(strand& s) noexcept;
     std::uint32_t take_turn(cell& c) noexcept;
     bool lost() const noexcept { return current() != this; }
+    bool has_tasks_queued() const noexcept { return ring_.size() > 0 || recent_.has_for_thieves(); }
     void push(strand& s) noexcept;
     void push_and_share(strand& s) noexcept;
     void wake_another() noexcept;
@@ -173,7 +176,6 @@ private:
     std::uint64_t steal_most_ = local_queue<>::capacity; // 1 after one that did not
     futex::time_point stole_at_;
     company company_;
-    rests rests_; // written by others, too
     patience before_sleep_;
     bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
@@ -193,6 +195,7 @@ private:
     std::uint64_t left_behind_ = 0;
     bool split_ = false; // the turn was split: its strand is queued again
 
+    rests rests_; // written by others, too, but rarely
     counter turns_, done_;
     atomic<std::uint64_t> running_id_{0};
     atomic<std::uintptr_t> running_where_{0};
