@@ -334,7 +334,8 @@ bool runtime_core::try_keep(std::size_t place) noexcept {
 }
 
 void runtime_core::stop_keeping() noexcept {
-    keeper_.store(idle_set::nobody, std::memory_order_seq_cst); // see ensure_kept()
+    // Relaxed: who still finds this worker here comes before who keeps next, and that one asks who is up.
+    keeper_.store(idle_set::nobody, std::memory_order_relaxed);
 }
 
 // Who has read the slot before the exchange sleeps in the old driver, or wakes it; who sleeps in the

@@ -4,8 +4,8 @@
 #include "scheduler.hpp"
 
 #include <scheduler/src/company.hpp>
-#include <scheduler/src/inbox.hpp>
 #include <scheduler/src/futex_driver.hpp>
+#include <scheduler/src/inbox.hpp>
 
 #include <algorithm>
 #include <array>
@@ -351,9 +351,10 @@ void for_one_alone() {
         }
     });
     thread("worker", [&] {
-        for (bool searching = false; taken < 2; searching = true) {
+        bool searching = false;
+        while (taken < 2) {
             const bool early = Flaw == flaw::looks_before_it_lies && in.has_any();
-            idle.sleep(0, searching, [] {});
+            idle.sleep(0, std::exchange(searching, true), [] {});
             const bool any = Flaw == flaw::looks_before_it_lies ? early : in.has_any();
             if (!any && p.announce(parker::where::on_futex)) {
                 p.sleep(futex::time_point::max());

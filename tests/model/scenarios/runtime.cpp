@@ -338,7 +338,7 @@ scenario in_driver("runtime.driver_lock", {.preemptions = 2, .full = 3, .which =
     auto& d = static_cast<counting_driver&>(shard_of(*rt).install_driver(&make_counting));
     int polled = 0;
     threads(2, "worker", [&] {
-        if (shard_of(*rt).poll_driver())
+        if (shard_of(*rt).driver_of(0).poll())
             ++polled;
     });
     run();
@@ -346,7 +346,7 @@ scenario in_driver("runtime.driver_lock", {.preemptions = 2, .full = 3, .which =
 });
 
 mistake no_lock(in_driver, "the driver is entered without looking whether somebody is in it",
-                {"runtime_core::try_lock_driver", "exchange", how::in_two});
+                {"driver_slot::try_lock", "exchange", how::in_two});
 
 // --- who sees that all has ended sees it so ---
 

@@ -252,19 +252,19 @@ scenario driver("timers.driver", [] {
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {}); // with somebody awake it would sleep for a millisecond at most
-    check(core->try_lock_driver(), "nobody is in the driver");
+    check(core->driver_of(0).try_lock(), "nobody is in the driver");
     // A sleep with a limit ends when nothing else can run. One without has to be ended by arm().
-    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    thread("sleeper", [&] { core->park_driver(0, magpie::clock::time_point::max(), true); });
     thread("armer", [&] { core->arm(entry, core->now() + 1h); });
     run();
-    core->unlock_driver();
+    core->driver_of(0).unlock();
     core->disarm(entry);
 });
 
 mistake no_second_look(driver, "the sleeper sees old deadlines",
                        {"worker_timers::next", "load", how::outdated});
 mistake not_announced(driver, "the sleeper does not say until when it sleeps",
-                      {"runtime_core::park_driver", "exchange", how::left_out});
+                      {"driver_slot::sleep_until", "exchange", how::left_out});
 mistake wakes_nobody(driver, "who arms does not look for the sleeper",
                      {"runtime_core::arm", "load", how::outdated});
 
@@ -278,20 +278,20 @@ scenario stamped("timers.stamped", [] {
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {});
-    check(core->try_lock_driver(), "nobody is in the driver");
-    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    check(core->driver_of(0).try_lock(), "nobody is in the driver");
+    thread("sleeper", [&] { core->park_driver(0, magpie::clock::time_point::max(), true); });
     thread("owner", [&] {
-        magpie::detail::worker_timers& timers = core->workers.front()->timers;
-        timers.arm_later(entry, 3'600'000);
-        core->fire(timers, 1);
+        magpie::detail::worker& owner = *core->workers.front();
+        owner.timers.arm_later(entry, 3'600'000);
+        core->fire(owner, 1);
     });
     run();
-    core->unlock_driver();
+    core->driver_of(0).unlock();
     core->disarm(entry);
 });
 
 mistake stamps_in_silence(stamped, "who times an entry does not look for the sleeper",
-                          {"runtime_core::fire", "load", how::outdated});
+                          {"driver_slot::sleeps_beyond", "load", how::outdated});
 
 // --- who gets up, against who lies down in the driver: somebody has to look after the one that is up ---
 
@@ -305,15 +305,15 @@ void get_up_and_sleep(const Up& up) {
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     core->idle.sleep(0, false, [] {});
     core->idle.sleep(1, false, [] {});
-    check(core->try_lock_driver(), "nobody is in the driver");
+    check(core->driver_of(0).try_lock(), "nobody is in the driver");
     // Without a limit it would have to be woken; with one, of a millisecond, it comes back by itself.
-    thread("sleeper", [&] { core->park_driver(magpie::clock::time_point::max()); });
+    thread("sleeper", [&] { core->park_driver(0, magpie::clock::time_point::max(), true); });
     thread("riser", [&] {
         up(*core);
         core->ensure_watched();
     });
     run();
-    core->unlock_driver();
+    core->driver_of(0).unlock();
 }
 
 constexpr scenario::bounds soon{.preemptions = 3, .full = 4, .which = timeouts::soon};
@@ -325,7 +325,7 @@ scenario watched("timers.watched", soon, [] {
 mistake not_up(watched, "who gets up by itself is not counted",
                {"idle_set::get_up", "modify", how::left_out});
 mistake not_down(watched, "who gets up does not see who lies down",
-                 {"runtime_core::ensure_watched", "load", how::outdated});
+                 {"driver_slot::sleeps_beyond", "load", how::outdated});
 
 scenario watched_first("timers.watched_first", soon, [] {
     get_up_and_sleep([](magpie::detail::runtime_core& core) {
@@ -358,21 +358,50 @@ scenario watch_left("timers.watch_left", soon, [] {
     core->idle.sleep(0, false, [] {});
     core->idle.sleep(1, false, [] {});
     check(core->watch.try_occupy(), "nobody is on the watch");
-    check(core->try_lock_driver(), "nobody is in the driver");
+    check(core->driver_of(0).try_lock(), "nobody is in the driver");
     thread("sleeper", [&] {
         core->watch.vacate();
-        core->park_driver(magpie::clock::time_point::max());
+        core->park_driver(0, magpie::clock::time_point::max(), true);
     });
     thread("riser", [&] {
         core->idle.get_up(1);
         core->ensure_watched();
     });
     run();
-    core->unlock_driver();
+    core->driver_of(0).unlock();
 });
 
 mistake not_left(watch_left, "who leaves the watch does not say so",
                  {"watch_timer::vacate", "store", how::left_out});
+
+// --- with a reactor each: who gets up, against who begins to look after those that are up ---
+
+scenario kept("timers.kept", soon, [] {
+    magpie::detail::runtime_options o;
+    o.worker_threads = 3;
+    o.seed = 1;
+    o.reactor_per_worker = true;
+    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    magpie::detail::runtime_core* const core = rt->shards.front().get();
+    for (const std::size_t worker : {1, 0, 2}) // the last one is who is woken if nobody keeps
+        core->idle.sleep(worker, false, [] {});
+    check(core->driver_of(0).try_lock(), "nobody is in the driver");
+    thread("sleeper", [&] {
+        check(core->try_keep(0), "nobody keeps");
+        core->park_driver(0, magpie::clock::time_point::max(), true);
+    });
+    thread("riser", [&] {
+        core->idle.get_up(1);
+        core->ensure_watched();
+    });
+    run();
+    core->driver_of(0).unlock();
+});
+
+mistake keeps_in_silence(kept, "who gets up does not see who keeps",
+                         {"runtime_core::ensure_kept", "load", how::outdated});
+mistake keeps_blindly(kept, "who begins to keep does not see who is up",
+                      {"idle_set::awake", "load", how::outdated});
 
 // --- the clock: who sees what it shows sees what was done before ---
 
