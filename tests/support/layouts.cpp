@@ -1,11 +1,16 @@
 // Runs what the tests of core and sync give to test::run on a runtime of the layout that the environment names:
 //
-//     MAGPIE_TEST_LAYOUT=thread_per_core magpie_sync_test
+//     MAGPIE_TEST_LAYOUT=thread_per_core magpie_core_test
+//
+// With MAGPIE_TEST_BESIDE=1 also those that it is given for an executor that the test drives: what else that has
+// runs there at the same time. So it is for the tests of sync, whose tasks may meet over threads; those of core
+// ask their executor what it has done.
 //
 // and says how many cases that were. Part of the test programs that do not know the scheduler.
 
 #include "layouts_skipped.hpp"
 
+#include <test/eventually.hpp>
 #include <test/layouts.hpp>
 #include <test/prepare.hpp>
 #include <test/run.hpp>
@@ -19,6 +24,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 namespace {
@@ -45,13 +51,27 @@ public:
     magpie::executor& executor() override {
         return magpie::detail::executor_of(*magpie::detail::group_access::get(runtime_.handle()));
     }
-    void drive(const magpie::abort_handle& root) override {
+    void drive(const magpie::abort_handle& root, test::manual_executor* ex) override {
         if (runtime_.layout() == magpie::layout::current_thread)
-            magpie::detail::drive_until_finished(*magpie::detail::group_access::get(runtime_.handle()),
-                                                 root);
+            lent_ = std::thread([this, root] { // until it has ended, or was dropped
+                magpie::detail::drive_until_finished(
+                    *magpie::detail::group_access::get(runtime_.handle()), root);
+            });
+        const bool ended = test::eventually([&] {
+            if (ex != nullptr)
+                ex->run_until_idle();
+            return root.is_finished();
+        });
+        if (!ended)
+            root.abort();
+        if (lent_.joinable())
+            lent_.join();
+        if (!ended)
+            throw std::runtime_error("the task does not end on the layout");
     }
 
 private:
+    std::thread lent_;
     const magpie::runtime runtime_ = builder().build();
 };
 
@@ -97,6 +117,7 @@ void prepare(doctest::Context& context) {
         return;
     static_cast<void>(builder()); // a name that there is none of is refused here
     test::make_layout_runtime = &make;
+    test::layout_beside_executor = std::getenv("MAGPIE_TEST_BESIDE") != nullptr;
     for (const test::skipped& s : test::skipped_on_layouts) {
         std::string name = s.name;
         std::replace(name.begin(), name.end(), ',', '?'); // a comma divides filters
