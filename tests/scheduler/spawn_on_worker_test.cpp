@@ -139,7 +139,7 @@ TEST_SUITE("scheduler.spawn_on_worker") {
                         std::size_t same = 0;
                         for (int i = 0; i < 10; ++i) {
                             const std::size_t child = co_await magpie::spawn(where());
-                            same += child == worker_index() ? 1 : 0;
+                            same += child == worker_index() ? 1U : 0U;
                         }
                         auto body = [&same](auto& children) -> task<> {
                             auto counts = [](std::size_t& n) -> task<> {
@@ -183,9 +183,9 @@ TEST_SUITE("scheduler.spawn_on_worker") {
         std::atomic<int> plain{0};
         std::atomic<bool> done{false};
         const runtime rt = test::multi_thread(1).build();
-        auto spins = [](std::atomic<int>& n, std::atomic<bool>& done) -> task<> {
-            while (!done) {
-                ++n;
+        auto spins = [](std::atomic<int>& turns, std::atomic<bool>& end) -> task<> {
+            while (!end) {
+                ++turns;
                 co_await magpie::yield_now();
             }
         };
@@ -297,11 +297,11 @@ TEST_SUITE("scheduler.spawn_on_worker") {
         std::atomic<int> n{0};
         event in_section;
         const runtime rt = test::multi_thread(1).build();
-        auto counts = [](std::atomic<int>& n, std::atomic<bool>& done) -> task<bool> {
+        auto counts = [](std::atomic<int>& turns, std::atomic<bool>& end) -> task<bool> {
             const std::thread::id first = std::this_thread::get_id();
             bool moved = false;
-            while (!done) {
-                ++n;
+            while (!end) {
+                ++turns;
                 moved = moved || std::this_thread::get_id() != first;
                 co_await magpie::yield_now();
             }
