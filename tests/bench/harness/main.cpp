@@ -1,7 +1,7 @@
 // DRIVER WORKLOAD [--workers N] [--n N] [--reps R] [--seconds S]  prints one JSON line
 // DRIVER --list                                                   name, n, seconds, once or repeated
 // DRIVER --smoke                                                  runs all, small: results are checked
-// DRIVER serve NAME [--workers N]                                 serves until standard input ends
+// DRIVER serve NAME [--workers N] [--layout LAYOUT]               serves until standard input ends
 // DRIVER serve --list                                             what it can serve
 
 #include "harness.hpp"
@@ -81,7 +81,7 @@ int smoke(const std::vector<bench::workload>& all) {
     }
     for (const auto& s : bench::servers()) {
         std::cout << "serve " << s.name << std::flush;
-        std::cout << ": port " << s.start(2).port << std::endl;
+        std::cout << ": port " << s.start(bench::serve_options()).port << std::endl;
     }
     return EXIT_SUCCESS;
 }
@@ -95,6 +95,7 @@ int list(const std::vector<bench::workload>& all) {
 
 int main(int argc, char** argv) try {
     bench::options options;
+    bench::serve_options serving;
     std::string name;
     bool wants_list = false;
     bool wants_smoke = false;
@@ -111,11 +112,12 @@ int main(int argc, char** argv) try {
     auto* server = app.add_subcommand("serve",
                                       "serve on a free port of 127.0.0.1 until standard input ends");
     server->add_option("name", name, "which; --list shows them");
-    server->add_option("--workers", options.workers, "worker threads")->check(CLI::PositiveNumber);
+    server->add_option("--workers", serving.workers, "worker threads")->check(CLI::PositiveNumber);
+    server->add_option("--layout", serving.layout, "of the runtime, if the driver has several");
     server->add_flag("--list", wants_list, "print what can be served");
     CLI11_PARSE(app, argc, argv);
     if (server->parsed())
-        return wants_list ? bench::list_servers() : bench::serve(name, options.workers);
+        return wants_list ? bench::list_servers() : bench::serve(name, serving);
 
     const auto all = bench::workloads();
     if (wants_list)

@@ -33,7 +33,7 @@ int list_servers() {
     return EXIT_SUCCESS;
 }
 
-int serve(std::string_view name, unsigned workers) {
+int serve(std::string_view name, const serve_options& options) {
     const auto all = servers();
     const auto found = std::find_if(all.begin(), all.end(),
                                     [&](const auto& s) { return s.name == name; });
@@ -41,9 +41,9 @@ int serve(std::string_view name, unsigned workers) {
         std::cerr << "no server '" << name << "'; serve --list shows them\n";
         return 2;
     }
-    const auto running = found->start(workers);
+    const auto running = found->start(options);
     std::cout << nlohmann::ordered_json{{"peer", peer_name()},  {"version", peer_version()},
-                                        {"serves", name},       {"workers", workers},
+                                        {"serves", name},       {"workers", options.workers},
                                         {"port", running.port}, {"pid", ::getpid()}}
               << std::endl;
     wait_for_end_of_input();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "server.hpp"
+
 #include <string_view>
 
 namespace bench {
@@ -7,5 +9,5 @@ namespace bench {
 int list_servers();
 
 /// Runs the server `name` until standard input ends; what main returns.
-int serve(std::string_view name, unsigned workers);
+int serve(std::string_view name, const serve_options& options);
 } // namespace bench

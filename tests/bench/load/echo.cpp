@@ -66,6 +66,15 @@ public:
     }
 
     int fd() const { return fd_; }
+
+    /// Waits for the byte by which a server says which of its shards has the connection.
+    std::size_t shard() const {
+        unsigned char number = 0;
+        if (::recv(fd_, &number, sizeof number, 0) != sizeof number)
+            throw std::runtime_error("the server does not say which of its shards has a connection");
+        return number;
+    }
+
     bool is_busy() const { return begun_.has_value(); }
 
     /// Sends a message that counts from `begun`. False if the server is gone.
@@ -109,10 +118,10 @@ private:
 class echo_load {
 public:
     explicit echo_load(const echo_options& options)
-        : options_(options), due_(options.connections),
+        : options_(options), of_shard_(options.shards), due_(options.connections),
           set_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
         for (std::uint32_t i = 0; i < options.connections; ++i) {
-            connections_.emplace_back(options.port, i);
+            connections_.push_back(connect(i));
             epoll_event event{};
             event.events = EPOLLIN;
             event.data.u32 = i;
@@ -153,6 +162,21 @@ public:
     }
 
 private:
+    connection connect(std::uint32_t number) {
+        if (options_.shards == 0)
+            return connection(options_.port, number);
+        // Which shard gets it is chance; one that has enough already does without.
+        const std::size_t enough = (options_.connections + options_.shards - 1) / options_.shards;
+        for (;;) {
+            connection made(options_.port, number);
+            std::size_t& has = of_shard_.at(made.shard());
+            if (has < enough) {
+                ++has;
+                return made;
+            }
+        }
+    }
+
     bool paced() const { return options_.rate > 0; }
 
     /// When request `index` of all is to begin. Connections take turns.
@@ -254,6 +278,7 @@ private:
     };
 
     const echo_options& options_;
+    std::vector<std::size_t> of_shard_; // how many connections each has
     std::vector<connection> connections_;
     std::vector<turns> due_; // of each connection, in an open loop
     int set_;

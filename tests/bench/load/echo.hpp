@@ -13,6 +13,7 @@ namespace load {
 struct echo_options {
     std::uint16_t port = 0;
     unsigned connections = 1;
+    unsigned shards = 0; ///< How many the server has, if it says which one has a connection; else 0.
     std::chrono::nanoseconds warm_up{};
     std::chrono::nanoseconds window{};
     double rate = 0; ///< Requests a second that are begun; 0: each as soon as its connection is free.

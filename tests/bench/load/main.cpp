@@ -1,4 +1,4 @@
-// bench-load --port P [--connections C] [--warm-up S] [--seconds S] [--rate R] [--server PID]...
+// bench-load --port P [--connections C] [--shards N] [--warm-up S] [--seconds S] [--rate R] [--server PID]...
 //
 // Loads the echo server at 127.0.0.1:P and prints one JSON line: n (requests answered in the window),
 // seconds, cpu_seconds (of the server's processes), requests_per_s, load_cpu_seconds (its own), p50_us,
@@ -20,6 +20,10 @@ int main(int argc, char** argv) try {
     CLI::App app("Loads an echo server at 127.0.0.1 and prints one JSON line.");
     app.add_option("--port", options.port, "the server's")->required();
     app.add_option("--connections", options.connections, "default 1")->check(CLI::PositiveNumber);
+    app.add_option(
+        "--shards", options.shards,
+        "the server says by a first byte which of so many shards has a connection: connect again "
+        "until all have as many");
     app.add_option("--warm-up", warm_up, "seconds; default 0.5")->check(CLI::NonNegativeNumber);
     app.add_option("--seconds", window, "the window that is measured; default 3")
         ->check(CLI::PositiveNumber);

@@ -38,3 +38,4 @@ std::vector<bench::workload> timing_workloads();
 std::vector<bench::workload> composing_workloads();
 std::vector<bench::workload> memory_workloads();
 std::vector<bench::workload> channel_workloads();
+std::vector<bench::workload> sharding_workloads();

@@ -18,5 +18,6 @@ std::vector<bench::workload> bench::workloads() {
         composing_workloads(),
         memory_workloads(),
         channel_workloads(),
+        sharding_workloads(),
     });
 }

@@ -4,16 +4,18 @@
 #include "http_hello.hpp"
 #include "server.hpp"
 
-#include <examples/kv/session.hpp>
-#include <examples/kv/shared_store.hpp>
+#include <examples/kv/service.hpp>
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <span>
-#include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace {
 using magpie::as_result;
@@ -65,16 +67,15 @@ task<> idle(io::tcp_stream client) {
     }
 }
 
-using session = std::function<task<>(io::tcp_stream)>;
-
-/// The store of examples/kv.
-session kv_session() {
-    return [store = std::make_shared<kv::shared_store>()](io::tcp_stream client) {
-        return kv::serve(std::move(client), kv::shared_requests(store));
-    };
+/// Tells first which shard has the connection, so that the load can spread its connections evenly.
+task<> echo_spread(io::tcp_stream client) {
+    const std::array number{static_cast<std::byte>(magpie::this_shard())};
+    const auto sent = co_await as_result(client.write_all(number));
+    if (sent)
+        co_await echo(std::move(client));
 }
 
-task<> accept(io::tcp_listener listener, session serve) {
+task<> accept(io::tcp_listener listener, example::session serve) {
     for (;;) {
         auto next = co_await listener.accept();
         next.stream.set_nodelay(true);
@@ -82,30 +83,47 @@ task<> accept(io::tcp_listener listener, session serve) {
     }
 }
 
-bench::running_server start(unsigned workers, session serve) {
-    auto rt = std::make_shared<magpie::runtime>(
-        magpie::runtime::builder()
-            .worker_threads(workers)
-            .on_unhandled_exception([](const magpie::unhandled_exception& e) {
-                std::cerr << "cannot accept any more: " << magpie::describe(e.error) << std::endl;
-                std::_Exit(EXIT_FAILURE); // nobody can measure it
-            })
-            .build());
-    const auto entered = rt->enter();
-    auto listener = io::tcp_listener::bind(io::endpoint::loopback_v4(0),
-                                           io::listen_options().backlog(4096));
-    const auto port = listener.local_endpoint().port();
-    rt->spawn(accept(std::move(listener), serve)).detach();
+task<io::endpoint> listen_here(io::endpoint at, io::listen_options options, example::service make) {
+    auto listener = io::tcp_listener::bind(at, options);
+    at = listener.local_endpoint();
+    magpie::spawn(accept(std::move(listener), make())).detach();
+    co_return at;
+}
+
+/// A listener on each shard.
+task<std::uint16_t> listen(example::service make) {
+    io::endpoint at = io::endpoint::loopback_v4(0);
+    const auto options = io::listen_options().backlog(4096).reuse_port(magpie::shard_count() > 1);
+    for (std::size_t shard = 0; shard < magpie::shard_count(); ++shard)
+        at = co_await magpie::spawn_on(shard, listen_here(at, options, std::ref(make)));
+    co_return at.port();
+}
+
+bench::running_server start(const bench::serve_options& options, example::service make) {
+    magpie::runtime_builder builder;
+    builder.worker_threads(options.workers)
+        .on_unhandled_exception([](const magpie::unhandled_exception& e) {
+            std::cerr << "cannot accept any more: " << magpie::describe(e.error) << std::endl;
+            std::_Exit(EXIT_FAILURE); // nobody can measure it
+        });
+    if (!options.layout.empty())
+        builder.layout(example::layout_named(options.layout).layout);
+    auto rt = std::make_shared<magpie::runtime>(builder.build());
+    const std::uint16_t port = rt->block_on(listen(std::move(make)));
     return {.port = port, .runtime = std::move(rt)};
 }
 } // namespace
 
 std::vector<bench::server> bench::servers() {
-    const auto of = [](session serve) {
-        return [serve = std::move(serve)](unsigned workers) { return start(workers, serve); };
+    const auto of = [](example::service make) {
+        return [make = std::move(make)](const serve_options& options) { return start(options, make); };
     };
-    return {{"echo", of(echo)},
-            {"http_hello", of(http_hello)},
-            {"idle", of(idle)},
-            {"kv", of(kv_session())}};
+    const auto each = [of](task<> (*serve)(io::tcp_stream)) {
+        return of([serve] { return example::session(serve); });
+    };
+    return {{"echo", each(echo)},
+            {"echo_spread", each(echo_spread)},
+            {"http_hello", each(http_hello)},
+            {"idle", each(idle)},
+            {"kv", of(kv::service())}};
 }

@@ -14,7 +14,7 @@ NGINX = "nginx"
 REDIS = "redis"
 
 # Sides that have no workloads, and what they serve.
-SERVERS_ONLY = {"epoll": ["echo"], NGINX: ["http_hello"], REDIS: ["kv"]}
+SERVERS_ONLY = {"epoll": ["echo", "echo_spread"], NGINX: ["http_hello"], REDIS: ["kv"]}
 
 
 class Failure(Exception):

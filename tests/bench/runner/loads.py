@@ -27,14 +27,24 @@ class EchoLoad:
         self.connections = connections
         self.rate = rate
 
-    def measure(self, server, program, options):
+    def command(self, server, program, options):
         command = [program, "--port", server.port, "--connections", self.connections,
                    "--seconds", _seconds(options)]
         for pid in server.pids:
             command += ["--server", pid]
-        if self.rate:
-            command += ["--rate", self.rate]
-        return json.loads(_output_of(command, _seconds(options) + GRACE))
+        return command + (["--rate", self.rate] if self.rate else [])
+
+    def measure(self, server, program, options):
+        return json.loads(_output_of(self.command(server, program, options), _seconds(options) + GRACE))
+
+
+class SpreadEchoLoad(EchoLoad):
+    """The same, with as many connections on each shard."""
+
+    serves = "echo_spread"
+
+    def command(self, server, program, options):
+        return super().command(server, program, options) + ["--shards", options.workers]
 
 
 class PacedEchoLoad(EchoLoad):

@@ -13,6 +13,7 @@ from . import loads, servers
 from .drivers import COMPILER, HERE, OURS, ROOT, SERVERS_ONLY, Failure
 
 RUN_TIMEOUT = 900  # seconds; no run takes a tenth of it
+TPC = "thread_per_core"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +113,10 @@ class CompileRow(Row):
 class ServerRow(Row):
     """A server, and in other processes what loads it. CPU time is the server's alone."""
 
-    def __init__(self, name, load):
+    def __init__(self, name, load, layout=None):
         self.name = name
         self.load = load
+        self.layout = layout  # of our side
         self.tool = load.tool
 
     def may_support(self, side):
@@ -133,7 +135,8 @@ class ServerRow(Row):
         return None
 
     def measure(self, side, programs, options):
-        with servers.serving(side, programs[side], self.load.serves, options.workers) as server:
+        with servers.serving(side, programs[side], self.load.serves, options.workers,
+                             self.layout) as server:
             line = self.load.measure(server, programs.get(self.tool), options)
             peak = server.peak_rss_kb()
         field, unit = self.load.figure
@@ -206,10 +209,14 @@ def served_names(program):
 def server_rows():
     yield from (ServerRow(f"echo_{c}", loads.EchoLoad(c)) for c in (1, 50, 1000))
     yield LatencyRow("echo_50_latency", 50)
+    yield from (ServerRow(f"echo_{c}_tpc", loads.SpreadEchoLoad(c), TPC) for c in (1, 50, 1000))
     yield ServerRow("idle_connections", loads.IdleLoad(10_000))
+    yield ServerRow("idle_connections_tpc", loads.IdleLoad(10_000), TPC)
     yield from (ServerRow(f"http_hello_{c}", loads.HttpLoad(c)) for c in (1, 50, 1000))
     yield ServerRow("redis_p1", loads.RedisLoad(1, 200_000))
     yield ServerRow("redis_p16", loads.RedisLoad(16, 2_000_000))
+    yield ServerRow("redis_p1_tpc", loads.RedisLoad(1, 200_000), TPC)
+    yield ServerRow("redis_p16_tpc", loads.RedisLoad(16, 2_000_000), TPC)
 
 
 def all_rows(ours):

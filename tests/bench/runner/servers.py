@@ -1,6 +1,7 @@
 """A server under load: a process of its own that is started, watched, and ended whatever happens."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from .drivers import NGINX, REDIS, Failure
+from .drivers import NGINX, OURS, REDIS, Failure
 
 PATIENCE = 20  # seconds for a server to begin or to end
 
@@ -48,10 +49,12 @@ def _cpu_clock(pid):
 
 
 @contextlib.contextmanager
-def serving(side, program, name, workers):
-    """Runs `side`'s server `name` and gives a Server."""
+def serving(side, program, name, workers, layout=None):
+    """Runs `side`'s server `name` and gives a Server. A layout is ours alone."""
     with tempfile.TemporaryDirectory(prefix="magpie-bench-") as folder, _log() as log:
         start = {NGINX: _nginx, REDIS: _redis}.get(side, _driver)
+        if side == OURS and layout:
+            start = functools.partial(_driver, layout=layout)
         with start(program, name, workers, log, pathlib.Path(folder)) as (server, process):
             try:
                 yield server
@@ -105,8 +108,9 @@ def _children(pid):
 
 
 @contextlib.contextmanager
-def _driver(program, name, workers, log, _):
+def _driver(program, name, workers, log, _, layout=None):
     command = [str(program), "serve", name, "--workers", str(workers)]
+    command += ["--layout", layout] if layout else []
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     with process.stdout, process.stdin, _ending(process, process.stdin.close):
         line = _first_line(process)

@@ -80,7 +80,7 @@ bench::running_server start(unsigned workers, session serve) {
 
 std::vector<bench::server> bench::servers() {
     const auto of = [](session serve) {
-        return [=](unsigned workers) { return start(workers, serve); };
+        return bench::in_one_layout([=](unsigned workers) { return start(workers, serve); });
     };
     return {{"echo", of(echo)}, {"http_hello", of(http_hello)}, {"idle", of(idle)}};
 }

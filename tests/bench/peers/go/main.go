@@ -16,6 +16,7 @@ func registry() []workload {
 	all = append(all, wakingWorkloads()...)
 	all = append(all, timingWorkloads()...)
 	all = append(all, memoryWorkloads()...)
+	all = append(all, shardingWorkloads()...)
 	return all
 }
 

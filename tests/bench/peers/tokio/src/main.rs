@@ -12,6 +12,7 @@ mod grouping;
 mod measure;
 mod memory;
 mod serving;
+mod sharding;
 mod spawning;
 mod timing;
 mod waking;
@@ -30,6 +31,7 @@ fn registry() -> Vec<Workload> {
     all.extend(composing::workloads());
     all.extend(memory::workloads());
     all.extend(channels::workloads());
+    all.extend(sharding::workloads());
     all
 }
 
