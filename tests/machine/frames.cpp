@@ -4,7 +4,6 @@
 #include "frames.hpp"
 #include "machine.hpp"
 
-#include <cstring>
 #include <type_traits>
 
 namespace magpie_machine {
@@ -18,7 +17,7 @@ std::span<std::byte> frame_lists() noexcept { return std::as_writable_bytes(std:
 
 void end_frames() noexcept {
     magpie::detail::end_cache(nullptr);
-    std::memset(&mine, 0, sizeof mine);
+    mine = {};
 }
 
 void name_frame_depots() {
