@@ -485,6 +485,12 @@ void futex_wake(const void* address, int count) noexcept {
     m.let_others_go();
 }
 
+void interrupt_all() noexcept {
+    machine& m = the_machine();
+    call_system(m.cost.interrupt);
+    m.let_others_go();
+}
+
 // --- what the simulation is made with ---
 
 namespace {

@@ -38,6 +38,7 @@ struct costs {
     picoseconds wake = 1 * microsecond;         // for who wakes a sleeping thread ...
     picoseconds wake_latency = 5 * microsecond; // ... until that one runs
     picoseconds switch_out = 1 * microsecond;   // to sleep
+    picoseconds interrupt = 10 * microsecond;   // of all cores, for who asks for it
     picoseconds new_thread = 20 * microsecond;
 };
 

@@ -22,4 +22,7 @@ bool futex_wait(const std::uint32_t& word, std::uint32_t expected,
                 std::chrono::steady_clock::time_point deadline) noexcept;
 void futex_wake(const void* address, int count) noexcept;
 
+/// Has each core pass a barrier.
+void interrupt_all() noexcept;
+
 } // namespace magpie_machine

@@ -120,9 +120,11 @@ public:
     atomic<std::uint32_t> word;
 };
 
-// The cores do not reorder what they do. Who uses the heavy one does so for a stuck worker: its time is not counted.
-inline void light_barrier() noexcept {}
-inline bool heavy_barrier() noexcept { return true; }
+inline void light_barrier() noexcept {} // operations are in order here
+inline bool heavy_barrier() noexcept {
+    magpie_machine::interrupt_all();
+    return true;
+}
 inline bool prepare_heavy_barrier() noexcept { return true; }
 
 static_assert(sizeof(atomic<void*>) == sizeof(void*) && sizeof(futex) == sizeof(std::uint32_t) &&
