@@ -6,7 +6,7 @@ namespace magpie::io::detail {
 
 registration& reactor::add(int fd, bool writable) {
     registration& r = registrations_.take();
-    r.open(this, fd, writable, tells_by_itself_ ? 0 : registration::told);
+    r.open(fd, writable, tells_by_itself_ ? registration::flag{0} : registration::told);
     retain();
     if (const int error = enter(r); error != 0) {
         registrations_.put_back(r); // no event has ever named it

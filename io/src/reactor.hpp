@@ -68,7 +68,7 @@ protected:
 
 private:
     const bool tells_by_itself_;
-    registration_pool registrations_;
+    registration_pool registrations_{this};
     magpie::detail::atomic<bool> shut_down_{false};
     magpie::detail::atomic<std::size_t> users_{1}; // the runtime, and each registration
 };

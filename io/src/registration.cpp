@@ -21,7 +21,7 @@ std::size_t direction_of(unsigned char what) noexcept {
 bool one_direction(unsigned char what) noexcept {
     return what == waits_for::read || what == waits_for::write;
 }
-std::uint32_t closed_flag(std::size_t direction) noexcept {
+registration::flag closed_flag(std::size_t direction) noexcept {
     return direction == registration::reading ? registration::read_closed : registration::write_closed;
 }
 
@@ -39,8 +39,7 @@ bool registration::any(const look& l, unsigned char what) noexcept {
            (l.flags & shut_down) != 0;
 }
 
-void registration::open(reactor* r, int fd, bool writable, std::uint32_t flags) noexcept {
-    reactor_ = r;
+void registration::open(int fd, bool writable, flag flags) noexcept {
     fd_ = fd;
     references_.store(1, std::memory_order_relaxed); // the reactor's lists have handed it over
     extra_.store(0, std::memory_order_relaxed);
@@ -53,9 +52,18 @@ void registration::open(reactor* r, int fd, bool writable, std::uint32_t flags) 
 
 bool registration::is_waited_for() const noexcept {
     // Relaxed: for a complaint about misuse.
-    return waiter(words_[reading].load(std::memory_order_relaxed)) != nullptr ||
-           waiter(words_[writing].load(std::memory_order_relaxed)) != nullptr ||
-           others_.load(std::memory_order_relaxed) != nullptr;
+    if (waiter(words_[reading].load(std::memory_order_relaxed)) != nullptr ||
+        waiter(words_[writing].load(std::memory_order_relaxed)) != nullptr)
+        return true;
+    registration_page& here = page();
+    if ((flags() & has_others) == 0 || here.others.load(std::memory_order_relaxed) == nullptr)
+        return false;
+    const magpie::detail::lock_guard guard(here.lock);
+    for (const io_operation* o = here.others.load(std::memory_order_relaxed); o != nullptr;
+         o = o->next())
+        if (o->registration_ == this)
+            return true;
+    return false;
 }
 
 look registration::see() const noexcept {
@@ -75,7 +83,7 @@ void registration::forget(std::size_t direction, word seen) noexcept {
     } else {
         // Nothing had to be tried but for the flag: the other end was opened again (a FIFO's).
         // Relaxed: if an event sets it meanwhile, the word says so as well.
-        flags_.fetch_and(~closed_flag(direction), std::memory_order_relaxed);
+        flags_.fetch_and(static_cast<flag>(~closed_flag(direction)), std::memory_order_relaxed);
     }
 }
 
@@ -91,7 +99,7 @@ bool registration::wait(io_operation& op) noexcept {
     // Behind the entry: an event before it may have been forgotten again. By then the operation may be
     // gone, and the registration be another descriptor's; the reactor is kept.
     const unsigned char what = op.what_;
-    reactor& r = *reactor_;
+    reactor& r = where();
     r.retain();
     const bool waits = enter(op);
     if (waits)
@@ -113,16 +121,15 @@ bool registration::enter(io_operation& op) noexcept {
 }
 
 bool registration::join_others(io_operation& op) noexcept {
-    const magpie::detail::lock_guard guard(lock_);
-    io_operation* const first = others_.load(std::memory_order_relaxed); // written under the lock
-    op.next_ = first;
-    others_.exchange(&op, std::memory_order_seq_cst); // (O)
-    if (!any(see(), op.what_)) {
-        op.listed_ = true;
-        return true;
-    }
-    others_.store(first, std::memory_order_relaxed); // nobody has taken it: the lock is held
-    return false;
+    registration_page& here = page();
+    const magpie::detail::lock_guard guard(here.lock);
+    flags_.fetch_or(has_others, std::memory_order_seq_cst); // (O)
+    if (any(see(), op.what_))
+        return false; // should nobody else wait, an event takes the flag back
+    op.set_next_waiting(here.others.load(std::memory_order_relaxed)); // written under the lock
+    here.others.store(&op, std::memory_order_relaxed);
+    op.listed_ = true;
+    return true;
 }
 
 cancel_answer registration::withdraw(io_operation& op) noexcept {
@@ -134,17 +141,18 @@ cancel_answer registration::withdraw(io_operation& op) noexcept {
                 expected, nothing, std::memory_order_relaxed, std::memory_order_relaxed))
             return cancel_answer::quiet;
     }
-    const magpie::detail::lock_guard guard(lock_);
+    registration_page& here = page();
+    const magpie::detail::lock_guard guard(here.lock);
     if (!std::exchange(op.listed_, false))
         return cancel_answer::coming;
-    io_operation* const first = others_.load(std::memory_order_relaxed);
+    io_operation* const first = here.others.load(std::memory_order_relaxed); // written under the lock
     if (first == &op) {
-        others_.store(op.next_, std::memory_order_relaxed); // an event that still sees it, locks
+        here.others.store(op.next(), std::memory_order_relaxed);
         return cancel_answer::quiet;
     }
-    for (io_operation* o = first; o != nullptr; o = o->next_)
-        if (o->next_ == &op)
-            o->next_ = op.next_;
+    for (io_operation* o = first; o != nullptr; o = o->next())
+        if (o->next() == &op)
+            o->set_next_waiting(op.next());
     return cancel_answer::quiet;
 }
 
@@ -156,7 +164,7 @@ void registration::set_word(std::size_t direction, std::uint64_t tick) noexcept 
 }
 
 void registration::dispatch(std::uint32_t events, std::uint64_t tick) noexcept {
-    std::uint32_t sticky = 0;
+    flag sticky = 0;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0)
         sticky |= read_closed;
     if ((events & EPOLLHUP) != 0 || ((events & EPOLLERR) != 0 && (events & EPOLLOUT) != 0) ||
@@ -188,36 +196,40 @@ void registration::dispatch(std::uint32_t events, std::uint64_t tick) noexcept {
     }
     // Whoever was woken may have closed the descriptor by now; the registration stays what it is
     // until the reactor's next turn.
-    if (others_.load(std::memory_order_seq_cst) != nullptr) [[unlikely]] // (O)
+    if ((flags_.load(std::memory_order_seq_cst) & has_others) != 0) [[unlikely]] // (O)
         wake_others(what);
 }
 
 void registration::wake_others(unsigned char what) noexcept {
+    registration_page& here = page();
     io_operation* taken = nullptr;
     {
-        const magpie::detail::lock_guard guard(lock_);
-        io_operation* left = nullptr;
-        // Both lists come out reversed; the first to wait is woken first.
-        for (io_operation* o = others_.load(std::memory_order_relaxed); o != nullptr;) {
-            io_operation* const next = o->next_;
-            io_operation*& to = (o->what_ & what) != 0 ? taken : left;
-            if (&to == &taken)
-                o->listed_ = false;
-            o->next_ = to;
-            to = o;
-            o = next;
+        const magpie::detail::lock_guard guard(here.lock);
+        bool some_left = false;
+        io_operation* before = nullptr; // the last that stays
+        io_operation* next = nullptr;
+        // The newest is first, and `taken` comes out reversed: the first to wait is woken first.
+        for (io_operation* o = here.others.load(std::memory_order_relaxed); o != nullptr; o = next) {
+            next = o->next();
+            const bool ours = o->registration_ == this;
+            if (!ours || (o->what_ & what) == 0) {
+                some_left = some_left || ours;
+                before = o;
+                continue;
+            }
+            if (before != nullptr)
+                before->set_next_waiting(next);
+            else
+                here.others.store(next, std::memory_order_relaxed); // written under the lock
+            o->listed_ = false;
+            o->set_next_waiting(taken);
+            taken = o;
         }
-        io_operation* in_order = nullptr;
-        while (left != nullptr) {
-            io_operation* const next = left->next_;
-            left->next_ = in_order;
-            in_order = left;
-            left = next;
-        }
-        others_.store(in_order, std::memory_order_relaxed); // written under the lock only
+        if (!some_left) // relaxed: who joins sets it anew, under the lock
+            flags_.fetch_and(static_cast<flag>(~has_others), std::memory_order_relaxed);
     }
     while (taken != nullptr) {
-        io_operation* const next = taken->next_; // before the wake, which may free it
+        io_operation* const next = taken->next(); // before the wake, which may free it
         wake(*taken);
         taken = next;
     }
@@ -229,7 +241,7 @@ void registration::fail() noexcept {
     constexpr std::uint64_t last_tick = std::numeric_limits<std::uint64_t>::max() >> 1;
     set_word(reading, last_tick);
     set_word(writing, last_tick);
-    if (others_.load(std::memory_order_seq_cst) != nullptr) // (O)
+    if ((flags_.load(std::memory_order_seq_cst) & has_others) != 0) // (O)
         wake_others(0xff);
 }
 
@@ -248,7 +260,7 @@ bool io_operation::try_complete() noexcept {
     const std::size_t direction = direction_of(what_);
     for (;;) {
         const registration::word seen = r.seen(direction); // before the flags, and before the call
-        const std::uint32_t flags = r.flags();
+        const registration::flag flags = r.flags();
         if ((flags & registration::shut_down) != 0) [[unlikely]] {
             result_ = runtime_gone;
             return true;

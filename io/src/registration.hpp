@@ -12,6 +12,7 @@
 namespace magpie::io::detail {
 
 class reactor;
+class registration_page;
 
 /// What is known of one descriptor, for as long as it is registered: which events were seen since it
 /// was last found empty (full), and who waits for the next one.
@@ -19,19 +20,24 @@ class reactor;
 /// The task makes the system calls. It makes none when nothing was heard since the last one that
 /// blocked, and it waits by putting its leaf here. Wait and event are one compare-and-swap and one
 /// exchange on one word; no lock, while one operation a direction waits.
-class alignas(64) registration {
+///
+/// A connection that is idle is mostly this and its task. So what is rarely used stands once for all that
+/// are in the same page (`registration_page`), and each stands in one.
+class alignas(32) registration {
 public:
     using word = std::uint64_t;
+    using flag = std::uint8_t;
 
     static constexpr std::size_t reading = 0; // indices of the two words
     static constexpr std::size_t writing = 1;
 
-    // Flags. All but `urgent` come before the event that tells of them.
-    static constexpr std::uint32_t read_closed = 1;  // the peer will send no more
-    static constexpr std::uint32_t write_closed = 2; // the peer will take no more
-    static constexpr std::uint32_t urgent = 4;       // a short read does not mean that it is empty
-    static constexpr std::uint32_t shut_down = 8;    // the runtime is gone: nothing waits any more
-    static constexpr std::uint32_t told = 16;        // the reactor has to be told of each wait
+    // Flags. The first two and `urgent` come before the event that tells of them.
+    static constexpr flag read_closed = 1;  // the peer will send no more
+    static constexpr flag write_closed = 2; // the peer will take no more
+    static constexpr flag urgent = 4;       // a short read does not mean that it is empty
+    static constexpr flag shut_down = 8;    // the runtime is gone: nothing waits any more
+    static constexpr flag told = 16;        // the reactor has to be told of each wait
+    static constexpr flag has_others = 32;  // there may be more who wait, in the page's list
 
     static bool is_event(word w) noexcept { return (w & 1) != 0; }
     /// Whether one of the conditions that `what` names holds, or nothing will ever hold any more.
@@ -44,9 +50,9 @@ public:
     // --- its owner ---
 
     /// @param flags  0 or `told`
-    void open(reactor* r, int fd, bool writable, std::uint32_t flags = 0) noexcept;
+    void open(int fd, bool writable, flag flags = 0) noexcept;
     int fd() const noexcept { return fd_; }
-    reactor& where() const noexcept { return *reactor_; }
+    reactor& where() const noexcept;
 
     /// Further owners, for halves of a stream.
     void retain() noexcept {
@@ -67,7 +73,7 @@ public:
     word seen(std::size_t direction) const noexcept {
         return words_[direction].load(std::memory_order_acquire); // (E)
     }
-    std::uint32_t flags() const noexcept {
+    flag flags() const noexcept {
         return flags_.load(std::memory_order_relaxed); // (E), by the word that was read before
     }
     /// The system call that followed the look has found nothing (no room): forgets the event it was
@@ -88,7 +94,10 @@ public:
     /// Ends all waits and every later one.
     void fail() noexcept;
 
-    registration* next_free = nullptr; // in the reactor's lists
+    // --- the pool, while it is nobody's ---
+
+    std::uint32_t next() const noexcept { return next_; }
+    void set_next(std::uint32_t number) noexcept { next_ = number; }
 
 private:
     // A word is one of
@@ -106,26 +115,59 @@ private:
     // (E) event -> operation: the exchange (release) pairs with the load of the word: flags and extra
     //     conditions that came with the event are seen.
     // (W) waiter -> event: the CAS (release) pairs with the exchange (acquire): it sees the leaf bound.
-    // (O) others: who waits writes the list, then reads the words; an event writes the words, then
-    //     reads the list. All seq_cst: one of the two sees the other.
+    // (O) others: under the page's lock, who waits sets the flag `has_others`, then reads the words; an
+    //     event writes the words, then reads the flag. All seq_cst: one of the two sees the other. Who
+    //     sees the flag takes the lock, and finds in the list what was put there under it.
     static constexpr word nothing = 0;
     static io_operation* waiter(word w) noexcept {
         return is_event(w) ? nullptr : reinterpret_cast<io_operation*>(static_cast<std::uintptr_t>(w));
     }
 
+    registration_page& page() const noexcept;
     bool enter(io_operation& op) noexcept;
     bool join_others(io_operation& op) noexcept;
     void wake_others(unsigned char what) noexcept;
     void set_word(std::size_t direction, std::uint64_t tick) noexcept;
 
     magpie::detail::atomic<word> words_[2] = {};
-    magpie::detail::atomic<std::uint64_t> extra_{0};        // tick * 4 + error * 2 + priority
-    magpie::detail::atomic<io_operation*> others_{nullptr}; // written under lock_
-    reactor* reactor_ = nullptr;
-    magpie::detail::atomic<std::uint32_t> flags_{0};
-    int fd_ = -1;
+    magpie::detail::atomic<std::uint64_t> extra_{0}; // tick * 4 + error * 2 + priority
+    union {
+        int fd_ = -1;
+        std::uint32_t next_; // in a list of the pool's
+    };
     magpie::detail::atomic<std::uint16_t> references_{1};
-    magpie::detail::spin_lock lock_;
+    magpie::detail::atomic<flag> flags_{0};
 };
+
+/// A page of registrations, and what stands there once for all of them.
+class alignas(4096) registration_page {
+public:
+    static constexpr std::size_t bytes = 4096;
+
+    /// @param place  among its pool's pages
+    registration_page(reactor* r, std::uint32_t place) noexcept : where(r), number(place) {}
+    registration_page(const registration_page&) = delete;
+    registration_page& operator=(const registration_page&) = delete;
+
+    static registration_page& of(const registration& r) noexcept {
+        return *reinterpret_cast<registration_page*>(reinterpret_cast<std::uintptr_t>(&r) &
+                                                     ~(std::uintptr_t{bytes} - 1));
+    }
+
+    reactor* const where;
+    const std::uint32_t number;
+    magpie::detail::spin_lock lock;
+    // Who waits for one of `all` and does not stand in its word: for several conditions, or as the second
+    // in a direction. The newest first. Written under the lock.
+    magpie::detail::atomic<io_operation*> others{nullptr};
+
+    static constexpr std::size_t count = bytes / sizeof(registration) - 1;
+    registration all[count];
+};
+
+static_assert(sizeof(registration_page) == registration_page::bytes);
+
+inline registration_page& registration::page() const noexcept { return registration_page::of(*this); }
+inline reactor& registration::where() const noexcept { return *page().where; }
 
 } // namespace magpie::io::detail

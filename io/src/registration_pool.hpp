@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -22,45 +24,52 @@ namespace magpie::io::detail {
 /// in one step, on each word.
 class registration_pool {
 public:
-    registration_pool() noexcept = default;
+    explicit registration_pool(reactor* r) noexcept : reactor_(r) {}
     registration_pool(const registration_pool&) = delete;
     registration_pool& operator=(const registration_pool&) = delete;
+    ~registration_pool() {
+        for (registration_page* const p : pages_)
+            p->~registration_page();
+    }
 
     /// A free one. From any thread. @throws std::bad_alloc
     registration& take() {
         const magpie::detail::lock_guard guard(lock_);
-        if (free_ == nullptr)
+        if (free_ == none)
             grow();
-        return *std::exchange(free_, free_->next_free);
+        registration& r = at(free_);
+        free_ = r.next();
+        return r;
     }
 
     /// Gives one back that no event can name.
     void put_back(registration& r) noexcept {
         const magpie::detail::lock_guard guard(lock_);
-        r.next_free = std::exchange(free_, &r);
+        free(r);
     }
 
     /// Gives one back whose descriptor has left the kernel's set. From any thread.
     void retire(registration& r) noexcept {
-        registration* first = retired_.load(std::memory_order_relaxed); // checked by the CAS
+        const std::uint32_t number = number_of(r);
+        std::uint32_t first = retired_.load(std::memory_order_relaxed); // checked by the CAS
         do {
-            r.next_free = first;
+            r.set_next(first);
             // (R). They are only taken all at once: no ABA.
-        } while (!retired_.compare_exchange_weak(first, &r, std::memory_order_release,
+        } while (!retired_.compare_exchange_weak(first, number, std::memory_order_release,
                                                  std::memory_order_relaxed));
     }
 
     /// The driver has applied all events that it had, and has not yet asked for new ones.
     void reclaim() noexcept {
-        if (retired_.load(std::memory_order_relaxed) == nullptr) // next time will do
+        if (retired_.load(std::memory_order_relaxed) == none) // next time will do
             return;
         // (R) retire -> reclaim: the descriptor has left the set, so no later batch names it.
-        registration* r = retired_.exchange(nullptr, std::memory_order_acquire);
+        std::uint32_t number = retired_.exchange(none, std::memory_order_acquire);
         const magpie::detail::lock_guard guard(lock_);
-        while (r != nullptr) {
-            registration* const next = r->next_free;
-            r->next_free = std::exchange(free_, r);
-            r = next;
+        while (number != none) {
+            registration& r = at(number);
+            number = r.next();
+            free(r);
         }
     }
 
@@ -69,36 +78,78 @@ public:
     template <class F>
     void for_each(F&& f) {
         for (std::size_t i = 0;; ++i) {
-            block b;
+            registration_page* p;
             {
                 const magpie::detail::lock_guard guard(lock_);
-                if (i == blocks_.size())
+                if (i == pages_.size())
                     return;
-                b = block(blocks_[i].first.get(), blocks_[i].second);
+                p = pages_[i];
             }
-            for (std::size_t k = 0; k < b.second; ++k)
-                f(b.first[k]);
+            for (registration& r : p->all)
+                f(r);
         }
     }
 
 private:
-    using block = std::pair<registration*, std::size_t>;
-    static constexpr std::size_t first_block = 64; // 4 KiB
-    static constexpr std::size_t largest_block = 4096;
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+    static constexpr std::size_t largest_block = 32; // pages
 
-    void grow() {
-        const std::size_t n = blocks_.empty() ? first_block
-                                              : std::min(2 * blocks_.back().second, largest_block);
-        blocks_.emplace_back(std::make_unique<registration[]>(n), n);
-        registration* const first = blocks_.back().first.get();
-        for (std::size_t i = n; i-- > 0;)
-            first[i].next_free = std::exchange(free_, &first[i]);
+    /// Memory for several pages; a page is made in it, and touched, when the one before is used up.
+    class block {
+    public:
+        explicit block(std::size_t pages)
+            : memory_(::operator new(pages* registration_page::bytes, alignment)), pages_(pages) {}
+
+        std::size_t pages() const noexcept { return pages_; }
+        void* page(std::size_t i) const noexcept {
+            return static_cast<std::byte*>(memory_.get()) + i * registration_page::bytes;
+        }
+
+    private:
+        static constexpr std::align_val_t alignment{registration_page::bytes};
+        struct release {
+            void operator()(void* memory) const noexcept { ::operator delete(memory, alignment); }
+        };
+        std::unique_ptr<void, release> memory_;
+        std::size_t pages_;
+    };
+
+    // A number, for a list in half the space of a pointer: the page's, and the place in the page.
+    static constexpr std::uint32_t places = 128;
+    static_assert(registration_page::count <= places);
+
+    static std::uint32_t number_of(const registration& r) noexcept {
+        const registration_page& p = registration_page::of(r);
+        return p.number * places + static_cast<std::uint32_t>(&r - p.all);
+    }
+    registration& at(std::uint32_t number) const noexcept { // under lock_
+        return pages_[number / places]->all[number % places];
+    }
+    void free(registration& r) noexcept { // under lock_
+        r.set_next(free_);
+        free_ = number_of(r);
     }
 
-    magpie::detail::atomic<registration*> retired_{nullptr};
+    void grow() {
+        if (blocks_.empty() || used_of_last_ == blocks_.back().pages()) {
+            blocks_.emplace_back(blocks_.empty() ? 1
+                                                 : std::min(2 * blocks_.back().pages(), largest_block));
+            used_of_last_ = 0;
+        }
+        pages_.push_back(nullptr);
+        pages_.back() = ::new (blocks_.back().page(used_of_last_++))
+            registration_page(reactor_, static_cast<std::uint32_t>(pages_.size() - 1));
+        for (std::size_t i = registration_page::count; i-- > 0;)
+            free(pages_.back()->all[i]);
+    }
+
+    reactor* const reactor_;
+    magpie::detail::atomic<std::uint32_t> retired_{none};
     magpie::detail::spin_lock lock_;
-    registration* free_ = nullptr;                                                // guarded by lock_
-    std::vector<std::pair<std::unique_ptr<registration[]>, std::size_t>> blocks_; // guarded by lock_
+    std::uint32_t free_ = none;             // guarded by lock_, as what follows
+    std::vector<registration_page*> pages_; // stand in the blocks
+    std::vector<block> blocks_;
+    std::size_t used_of_last_ = 0; // pages of the last block
 };
 
 } // namespace magpie::io::detail

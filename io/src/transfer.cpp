@@ -72,24 +72,30 @@ private:
 } // namespace detail
 
 attempt read_operation::perform(int fd) noexcept {
-    const auto how = static_cast<detail::receive_how>(kind_);
-    result_ = detail::receive_some(fd, into_, how);
-    const attempt a = detail::after(result_, into_.size());
-    return how == detail::receive_peek && a == attempt::drained ? attempt::done
-                                                                : a; // it is still there
+    const auto how = static_cast<detail::receive_how>(kind());
+    const std::int64_t n = detail::receive_some(fd, {static_cast<std::byte*>(data_), size_}, how);
+    const attempt a = detail::after(n, size_);
+    if (a == attempt::would_block)
+        return a;
+    result_ = n;
+    return how == detail::receive_peek ? attempt::done : a; // what was peeked at is still there
 }
 
 attempt read_vectored_operation::perform(int fd) noexcept {
-    detail::buffer_list list(into_);
+    detail::buffer_list<std::byte> list({static_cast<const std::span<std::byte>*>(data_), size_});
     if (list.bytes() == 0)
         return result_ = 0, attempt::done;
-    result_ = detail::uninterrupted([&] { return ::recvmsg(fd, list.header(), 0); });
-    return detail::after(result_, list.bytes());
+    const std::int64_t n = detail::uninterrupted([&] { return ::recvmsg(fd, list.header(), 0); });
+    const attempt a = detail::after(n, list.bytes());
+    if (a != attempt::would_block)
+        result_ = n;
+    return a;
 }
 
 attempt read_exact_operation::perform(int fd) noexcept {
     while (!left_.empty()) {
-        const std::int64_t n = detail::receive_some(fd, left_, static_cast<detail::receive_how>(kind_));
+        const std::int64_t n = detail::receive_some(fd, left_,
+                                                    static_cast<detail::receive_how>(kind()));
         const attempt a = detail::after(n, left_.size());
         if (a == attempt::would_block)
             return a;
@@ -104,19 +110,28 @@ attempt read_exact_operation::perform(int fd) noexcept {
 }
 
 attempt write_operation::perform(int fd) noexcept {
-    result_ = detail::send_some(fd, from_, static_cast<detail::send_how>(kind_));
-    return detail::after(result_, from_.size());
+    const std::int64_t n = detail::send_some(fd, {static_cast<const std::byte*>(data_), size_},
+                                             static_cast<detail::send_how>(kind()));
+    const attempt a = detail::after(n, size_);
+    if (a != attempt::would_block)
+        result_ = n;
+    return a;
 }
 
 attempt write_vectored_operation::perform(int fd) noexcept {
-    detail::buffer_list list(from_);
-    result_ = detail::uninterrupted([&] { return ::sendmsg(fd, list.header(), MSG_NOSIGNAL); });
-    return detail::after(result_, list.bytes());
+    detail::buffer_list<const std::byte> list(
+        {static_cast<const std::span<const std::byte>*>(data_), size_});
+    const std::int64_t n = detail::uninterrupted(
+        [&] { return ::sendmsg(fd, list.header(), MSG_NOSIGNAL); });
+    const attempt a = detail::after(n, list.bytes());
+    if (a != attempt::would_block)
+        result_ = n;
+    return a;
 }
 
 attempt write_all_operation::perform(int fd) noexcept {
     while (!left_.empty()) {
-        const std::int64_t n = detail::send_some(fd, left_, static_cast<detail::send_how>(kind_));
+        const std::int64_t n = detail::send_some(fd, left_, static_cast<detail::send_how>(kind()));
         const attempt a = detail::after(n, left_.size());
         if (a == attempt::would_block)
             return a;

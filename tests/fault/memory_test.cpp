@@ -675,8 +675,8 @@ task<> connects() {
     co_await there.stream.read_exact(five);
     co_await there.stream.write_all(test::bytes("world"));
     co_await here.read_exact(five);
-    std::vector<io::async_fd> many; // more registrations than the first block has
-    for (int i = 0; i < 80; ++i) {
+    std::vector<io::async_fd> many; // more registrations than the first page has
+    for (int i = 0; i < 140; ++i) {
         test::descriptor_pair p;
         many.emplace_back(p.take());
     }

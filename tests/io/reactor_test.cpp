@@ -151,9 +151,37 @@ TEST_SUITE("io.reactor") {
         ::close(event);
     }
 
-    TEST_CASE("a registration fits into one cache line") {
-        static_assert(sizeof(registration) == 64);
-        static_assert(alignof(registration) == 64);
+    TEST_CASE("a registration takes half a cache line") {
+        static_assert(sizeof(registration) == 32);
+        static_assert(alignof(registration) == 32);
+    }
+
+    TEST_CASE("who waits beside another is found by his own descriptor's events alone") {
+        // Both registrations keep such waits in the same list.
+        test::descriptor_pair one;
+        test::descriptor_pair other;
+        const magpie::runtime rt = test::current_thread().build();
+        auto all = [](test::descriptor_pair& one, test::descriptor_pair& other) -> magpie::task<> {
+            async_fd first(one.take());
+            async_fd second(other.take());
+            std::vector<magpie::join_handle<>> of_first;
+            std::vector<magpie::join_handle<>> of_second;
+            for (int i = 0; i < 3; ++i) {
+                of_first.push_back(magpie::spawn(wait_readable(first)));
+                of_second.push_back(magpie::spawn(wait_readable(second)));
+            }
+            co_await magpie::yield_now(); // all wait
+            CHECK(test::write_fd(one.there(), "x"));
+            for (auto& h : of_first)
+                co_await h;
+            for (auto& h : of_second)
+                CHECK_FALSE(h.is_finished());
+            of_second[1].abort();
+            CHECK(test::write_fd(other.there(), "x"));
+            co_await of_second[0];
+            co_await of_second[2];
+        };
+        rt.block_on(all(one, other));
     }
 
     TEST_CASE_TEMPLATE("wake ends the park under way, or the next one", TestType, epoll_reactor,

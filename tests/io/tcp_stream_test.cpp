@@ -222,7 +222,7 @@ TEST_SUITE("io.tcp_stream") {
 
     TEST_CASE(
         "NET-CORE-11 an operation does not contain its buffer, and no coroutine frame is made for it") {
-        static_assert(sizeof(magpie::io::read_operation) <= 64);
+        static_assert(sizeof(magpie::io::read_operation) == 48);
         static_assert(sizeof(magpie::io::write_all_operation) <= 64);
         static_assert(sizeof(tcp_stream) == sizeof(void*));
         using magpie::cancel_safety;

@@ -19,6 +19,7 @@ using magpie::io::detail::attempt;
 using magpie::io::detail::io_operation;
 using magpie::io::detail::look;
 using magpie::io::detail::registration;
+using magpie::io::detail::registration_page;
 namespace waits_for = magpie::io::detail::waits_for;
 
 /// A stream as the kernel has it: what it holds, and which events it has not told yet.
@@ -26,7 +27,7 @@ class stream {
 public:
     stream() {
         magpie_model::name(this, sizeof *this, "stream");
-        known.open(nullptr, 0, false);
+        known.open(0, false);
     }
 
     void send(unsigned n) {
@@ -66,7 +67,11 @@ public:
 
     unsigned held() const noexcept { return held_; }
 
-    registration known;
+private:
+    registration_page page_{nullptr, 0};
+
+public:
+    registration& known = page_.all[0];
 
 private:
     unsigned held_ = 0;
@@ -274,10 +279,10 @@ struct member {
 /// first one in hand.
 template <bool AtOnce>
 void reuse_a_registration() {
-    magpie::io::detail::registration_pool pool;
+    magpie::io::detail::registration_pool pool(nullptr);
     member set;
     registration& first = pool.take();
-    first.open(nullptr, 1, false);
+    first.open(1, false);
     set.known = &first;
     thread("peer", [&] { magpie_model::step("send", &set, [&] { set.events = EPOLLIN; }); });
     thread("driver", [&] {
@@ -297,7 +302,7 @@ void reuse_a_registration() {
         else
             pool.retire(first);
         second = &pool.take();
-        second->open(nullptr, 2, false);
+        second->open(2, false);
     });
     run();
     check(!registration::is_event(second->seen(registration::reading)),
@@ -334,8 +339,9 @@ magpie::task<> wait_for_one(registration& r, unsigned char what, int& passed) {
 template <unsigned char What, class Tell>
 void tell_others(const Tell& tell) {
     executor ex;
-    registration r;
-    r.open(nullptr, 0, false);
+    registration_page page(nullptr, 0);
+    registration& r = page.all[0];
+    r.open(0, false);
     int passed = 0;
     ex.spawn(wait_for_one(r, What, passed)).detach();
     thread("driver", [&] { tell(r); });
@@ -367,8 +373,9 @@ mistake others_left(failed_others, "the end of the runtime does not look for oth
 // --- two halves of a stream go: the last one closes what both have used ---
 
 scenario halves("registration.halves", [] {
-    registration r;
-    r.open(nullptr, 1, false);
+    registration_page page(nullptr, 0);
+    registration& r = page.all[0];
+    r.open(1, false);
     r.retain();
     magpie_model::plain<int> first;
     magpie_model::plain<int> second;
@@ -391,10 +398,11 @@ mistake lets_go_in_two(halves, "a half lets go by a load and a store",
 // --- reactor::add against reactor::shut_down ---
 
 scenario add("registration.add_and_shutdown", [] {
-    registration r;
+    registration_page page(nullptr, 0);
+    registration& r = page.all[0];
     magpie::detail::atomic<bool> down{false};
     const auto opens = [&] {
-        r.open(nullptr, 1, false);
+        r.open(1, false);
         if (down.load(std::memory_order_seq_cst))
             r.fail();
     };

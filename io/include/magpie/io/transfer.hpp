@@ -29,7 +29,8 @@ public:
 
     read_operation(detail::registration& r, std::span<std::byte> into,
                    detail::receive_how how = detail::receive) noexcept
-        : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read, how), into_(into) {}
+        : io_operation(into.empty() ? nullptr : &r, detail::waits_for::read, how, into.data(),
+                       into.size()) {}
     read_operation(read_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("read")); }
@@ -37,8 +38,6 @@ public:
 
 private:
     detail::attempt perform(int fd) noexcept override;
-
-    std::span<std::byte> into_;
 };
 
 class [[nodiscard("co_await it")]] read_vectored_operation : public detail::io_operation {
@@ -47,7 +46,7 @@ public:
 
     read_vectored_operation(detail::registration& r,
                             std::span<const std::span<std::byte>> into) noexcept
-        : io_operation(&r, detail::waits_for::read), into_(into) {}
+        : io_operation(&r, detail::waits_for::read, 0, into.data(), into.size()) {}
     read_vectored_operation(read_vectored_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("read")); }
@@ -55,8 +54,6 @@ public:
 
 private:
     detail::attempt perform(int fd) noexcept override;
-
-    std::span<const std::span<std::byte>> into_;
 };
 
 /// A read that fills its buffer. Dropped half-way, what was read is lost.
@@ -85,7 +82,8 @@ public:
 
     write_operation(detail::registration& r, std::span<const std::byte> from,
                     detail::send_how how = detail::send_socket) noexcept
-        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write, how), from_(from) {}
+        : io_operation(from.empty() ? nullptr : &r, detail::waits_for::write, how, from.data(),
+                       from.size()) {}
     write_operation(write_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("write")); }
@@ -93,8 +91,6 @@ public:
 
 private:
     detail::attempt perform(int fd) noexcept override;
-
-    std::span<const std::byte> from_;
 };
 
 class [[nodiscard("co_await it")]] write_vectored_operation : public detail::io_operation {
@@ -103,7 +99,7 @@ public:
 
     write_vectored_operation(detail::registration& r,
                              std::span<const std::span<const std::byte>> from) noexcept
-        : io_operation(&r, detail::waits_for::write), from_(from) {}
+        : io_operation(&r, detail::waits_for::write, 0, from.data(), from.size()) {}
     write_vectored_operation(write_vectored_operation&&) noexcept = default;
 
     std::size_t await_resume() const { return static_cast<std::size_t>(value("write")); }
@@ -111,8 +107,6 @@ public:
 
 private:
     detail::attempt perform(int fd) noexcept override;
-
-    std::span<const std::span<const std::byte>> from_;
 };
 
 /// A write of everything. Dropped half-way, part of it was written.

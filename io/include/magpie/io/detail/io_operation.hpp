@@ -3,6 +3,8 @@
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace magpie::io::detail {
@@ -38,11 +40,23 @@ protected:
     /// @param what  waits_for::read or write, or several bits; never 0
     /// @param kind  for the derived class
     io_operation(registration* r, unsigned char what, unsigned char kind = 0) noexcept
-        : kind_(kind), what_(what), registration_(r), next_(nullptr) {}
+        : what_(what & 15U), kind_(kind & 15U), registration_(r), result_(0) {}
+    /// One that is about what stands at `data`, of which it takes as much as one system call does. That is
+    /// kept until it has a result.
+    io_operation(registration* r, unsigned char what, unsigned char kind, const void* data,
+                 std::size_t size) noexcept
+        : what_(what & 15U), kind_(kind & 15U),
+          size_(static_cast<std::uint32_t>(std::min(size, most_in_one_call))), registration_(r),
+          data_(const_cast<void*>(data)) {}
     io_operation(io_operation&& other) noexcept
-        : operation<io_operation>(static_cast<operation<io_operation>&&>(other)), kind_(other.kind_),
-          what_(other.what_), registration_(other.registration_), next_(nullptr) {}
+        : operation<io_operation>(static_cast<operation<io_operation>&&>(other)), what_(other.what_),
+          kind_(other.kind_), size_(other.size_), registration_(other.registration_),
+          result_(other.result_) {
+        static_assert(sizeof data_ <= sizeof result_);
+    }
     ~io_operation() = default;
+
+    unsigned char kind() const noexcept { return kind_; }
 
     /// Called when there is no registration: makes one, or gives true, and the operation is over.
     virtual bool begin() noexcept { return result_ = 0, true; }
@@ -69,20 +83,21 @@ protected:
 private:
     friend class registration;
     cancel_answer cancel() noexcept final;
+    io_operation* next() const noexcept { return static_cast<io_operation*>(next_waiting()); }
 
-protected:
+    static constexpr std::size_t most_in_one_call = 0x7fff'f000; // read(2)
+
     // These stand in what the base leaves free: an idle connection is mostly one of these.
-    const unsigned char kind_;
-
-private:
-    const unsigned char what_;
-    bool listed_ = false; // among the registration's others; guarded by its lock
+    unsigned char what_ : 4;
+    unsigned char kind_ : 4;
+    bool listed_ = false; // among the others of its page (registration); guarded by the lock there
 
 protected:
+    std::uint32_t size_ = 0;
     registration* registration_;
     union {
-        io_operation* next_;  // in that list
         std::int64_t result_; // once it is over: 0 or more, or less an errno
+        void* data_;          // until then, for an operation that was made with it
     };
 };
 
