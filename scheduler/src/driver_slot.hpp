@@ -10,6 +10,8 @@
 
 namespace magpie::detail {
 
+class worker;
+
 /// The place of a driver: one thread at a time parks or polls in it. At first there is a futex in it, which the
 /// first object that does I/O replaces.
 class alignas(64) driver_slot {
@@ -54,6 +56,13 @@ public:
     void sleep_until(std::uint64_t tick) noexcept {
         sleeps_until_.exchange(tick, std::memory_order_seq_cst);
     }
+    void note_sleeper(worker& w) noexcept { // relaxed: see worker::leaves_driver
+        last_sleeper_.store(&w, std::memory_order_relaxed);
+        sleeps_.store(sleeps() + 1, std::memory_order_relaxed); // one writer at a time
+    }
+    worker* last_sleeper() const noexcept { return last_sleeper_.load(std::memory_order_relaxed); }
+    std::uint32_t sleeps() const noexcept { return sleeps_.load(std::memory_order_relaxed); }
+
     void wake_up() noexcept {
         sleeps_until_.store(0, std::memory_order_relaxed); // a late look wakes in vain, at worst
     }
@@ -80,6 +89,10 @@ private:
     atomic<driver*> now_;
     atomic<bool> busy_{false};
     atomic<std::uint64_t> sleeps_until_{0}; // a tick; 0 while nobody sleeps in it
+    // Who has slept in it last, and how often somebody has. The last one comes back to it when he lies down, unless
+    // somebody else is there.
+    atomic<worker*> last_sleeper_{nullptr};
+    atomic<std::uint32_t> sleeps_{0};
 };
 
 } // namespace magpie::detail

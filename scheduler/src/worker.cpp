@@ -28,7 +28,7 @@ constexpr std::uint32_t nested_limit = 256;      // turns inside one turn ...
 constexpr std::uint32_t nested_depth_limit = 64; // ... and inside each other: they use stack
 constexpr auto nap = 50us;                       // of a thief whose last steal did not pay ...
 constexpr auto steal_memory = 10ms;              // ... which it knows for so long
-constexpr std::int64_t worth_waking = 50'000;    // nanoseconds of work that wait
+constexpr std::int64_t worth_waking = 100'000;   // nanoseconds of work that wait
 constexpr auto watch_interval = 1ms;             // how often one looks while others run
 constexpr auto trim_after = 1s;
 constexpr auto kept_at_most =
@@ -391,9 +391,19 @@ void worker::stop_searching() noexcept {
 // Waking another worker and moving half of the tasks to it is dear beside a few short turns. What came
 // with a batch of events is like what came before it: if this worker will be through with it soon, it
 // wants none. (Should it be wrong, the one on the watch helps within a millisecond.)
-bool worker::wants_help() const noexcept {
-    return static_cast<std::int64_t>(ring_.size() + recent_.size()) * usual_turn_ >= worth_waking &&
-           has_queued();
+bool worker::wants_help() const noexcept { return waiting_work() >= worth_waking && has_queued(); }
+
+// The tasks of a connection find what they need in the caches of the worker that had its events. If two workers
+// are in the driver by turns, it goes to and fro; and each of them sleeps, and is woken, as often as one
+// would. Asked a second time, while that worker has not been there: its turn lasts, and it comes back late.
+bool worker::leaves_driver(const driver_slot& driver) noexcept {
+    if (!driver.has_io())
+        return false;
+    const std::uint32_t sleeps = driver.sleeps();
+    const bool seen_before = std::exchange(seen_sleeps_, sleeps) == sleeps;
+    const worker* const last = driver.last_sleeper();
+    return !seen_before && last != nullptr && last != this && !last->is_asleep() &&
+           last->waiting_work() < worth_waking;
 }
 
 void worker::execute(strand& s) noexcept {
@@ -587,14 +597,16 @@ void worker::park() noexcept {
     const auto busy = (lay_down - awake_since_).count();
     busy_ns_.add(static_cast<std::uint64_t>(busy));
     if (const auto n = static_cast<std::int64_t>(turns_.get() - turns_before_); n > 0)
-        usual_turn_ += (busy / n - usual_turn_) / 8;
+        usual_turn_.store(usual_turn() + (busy / n - usual_turn()) / 8, std::memory_order_relaxed);
     parks_.add();
     trimmed_ = false;
+    asleep_.store(true, std::memory_order_relaxed); // published by the idle set's word: (S)
     core_.group.worker_lies_down();
     core_.idle.sleep(place_, searching_, [this] { core_.watch.unset(); });
     searching_ = true; // whichever way it gets up, it gets up as a searcher
     while (!sleep()) {}
-    core_.idle.get_up(place_); // unless a notifier has counted it in already
+    asleep_.store(false, std::memory_order_relaxed); // a hint from here on
+    core_.idle.get_up(place_);                       // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
     turns_before_ = turns_.get();
     core_.ensure_watched(); // somebody is up: the others look after it
@@ -647,7 +659,8 @@ bool worker::sleep() noexcept {
     limit = std::min(limit, wake_by_);
 
     bool notified;
-    if (each || driver.try_lock()) {
+    if (each || (!(others_run && leaves_driver(driver)) && driver.try_lock())) {
+        driver.note_sleeper(*this);
         if (keeps)
             core_.idle.set_watcher(place_);
         notified = !parker.announce(parker::where::in_driver);

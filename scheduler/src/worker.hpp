@@ -21,6 +21,7 @@
 
 namespace magpie::detail {
 
+class driver_slot;
 class runtime_core;
 
 /// A counter that one thread at a time writes and others read.
@@ -148,6 +149,14 @@ private:
     }
     void stop_searching() noexcept;
     bool wants_help() const noexcept;
+    bool leaves_driver(
+        const driver_slot& driver) noexcept; ///< to another, for who lies down while others run
+    std::int64_t usual_turn() const noexcept { return usual_turn_.load(std::memory_order_relaxed); }
+    /// Nanoseconds that what is queued here will take.
+    std::int64_t waiting_work() const noexcept {
+        return static_cast<std::int64_t>(ring_.size() + recent_.size()) * usual_turn();
+    }
+    bool is_asleep() const noexcept { return asleep_.load(std::memory_order_relaxed); } // (S)
     std::uint32_t random(std::uint32_t below) noexcept;
     std::uint32_t seed_of_selects() noexcept;
 
@@ -179,12 +188,13 @@ private:
     patience before_sleep_;
     bool in_driver_ = false; // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
-    bool trimmed_ = false;    // the frame lists were given back in this sleep
-    strand* found_ = nullptr; // taken before a sleep, or from a stuck worker's slot in it
+    bool trimmed_ = false;          // the frame lists were given back in this sleep
+    std::uint32_t seen_sleeps_ = 0; // in the driver, when leaves_driver() was asked last
+    strand* found_ = nullptr;       // taken before a sleep, or from a stuck worker's slot in it
     futex::time_point awake_since_;
     std::uint64_t turns_before_ = 0; // turns_ then
-    std::int64_t usual_turn_ =
-        100'000; // nanoseconds, a moving average over the times between two sleeps
+    // Nanoseconds, a moving average over the times between two sleeps. Others read it: relaxed, an estimate.
+    atomic<std::int64_t> usual_turn_{100'000};
 
     const bool alone_; // the only worker: nobody steals, and there is nobody to wake
     recent_stack recent_;
@@ -196,6 +206,9 @@ private:
     bool split_ = false; // the turn was split: its strand is queued again
 
     rests rests_; // written by others, too, but rarely
+    // (S) who lies down -> who lies down later: both change the idle set's word, the second one sees this.
+    atomic<bool> asleep_{false};
+
     counter turns_, done_;
     atomic<std::uint64_t> running_id_{0};
     atomic<std::uintptr_t> running_where_{0};

@@ -376,4 +376,43 @@ TEST_SUITE("io.reactor") {
         }
     }
 
+    TEST_CASE("the reactor stays with the worker that had it, though another one was awake meanwhile") {
+        // Each ring keeps a worker busy for a moment, in which the other one runs a task and lies down.
+        constexpr int rings = 100;
+        std::atomic<int> begun{0}, done{0}, moves{0};
+        const magpie::runtime rt = test::multi_thread(2).build();
+        const int bell = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        auto listener = rt.spawn([](int duplicate, std::atomic<int>& begun, std::atomic<int>& done,
+                                    std::atomic<int>& moves) -> magpie::task<> {
+            async_fd fd(duplicate);
+            std::thread::id where;
+            for (;;) {
+                auto guard = co_await fd.readable();
+                guard.clear_ready();
+                if (std::exchange(where, std::this_thread::get_id()) != std::this_thread::get_id())
+                    ++moves;
+                ++begun;
+                for (const auto until = steady::now() + 300us; steady::now() < until;) {}
+                ++done;
+            }
+        }(::dup(bell), begun, done, moves));
+        const auto moves_in_a_hundred = [&] {
+            const int before = moves;
+            for (int i = 0; i < rings; ++i) {
+                const int rung = begun;
+                const std::uint64_t one = 1;
+                REQUIRE(::write(bell, &one, sizeof one) == sizeof one);
+                REQUIRE(test::eventually([&] { return begun > rung; }));
+                rt.spawn([]() -> magpie::task<> { co_return; }()).blocking_join();
+                REQUIRE(test::eventually([&] { return done == begun; }));
+            }
+            return moves - before;
+        };
+        // A busy machine may hold the listener's worker up for so long that the other one takes over.
+        CHECK(test::eventually([&] { return moves_in_a_hundred() < rings / 5; }));
+        listener.abort();
+        CHECK(test::ends_cancelled(listener));
+        ::close(bell);
+    }
+
 } // TEST_SUITE
