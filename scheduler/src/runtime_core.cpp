@@ -236,6 +236,7 @@ void runtime_core::notify_all() noexcept {
 }
 
 void runtime_core::unpark(std::size_t place) noexcept {
+    workers[place]->note_notified(futex::time_point::clock::now());
     switch (static_cast<parker::where>(workers[place]->parker.notify())) {
     case parker::where::in_driver: driver_of(place).get().wake(); break;
     case parker::where::on_watch: watch.wake(); break;

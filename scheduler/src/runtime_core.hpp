@@ -16,6 +16,7 @@
 #include <magpie/core/timer.hpp>
 #include <magpie/scheduler/detail/driver.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -78,6 +79,15 @@ public:
     /// Where that worker sleeps if nobody else does, and what it polls.
     driver_slot& driver_of(std::size_t place) noexcept {
         return *drivers_[drivers_.size() == 1 ? 0 : place];
+    }
+    /// How long it takes from a notification until the worker is up, usually.
+    std::chrono::nanoseconds usual_wake() const noexcept {
+        return std::chrono::nanoseconds(usual_wake_.load(std::memory_order_relaxed));
+    }
+    void note_wake(
+        std::chrono::nanoseconds took) noexcept { // relaxed: an estimate, one of two may be lost
+        const std::int64_t before = usual_wake_.load(std::memory_order_relaxed);
+        usual_wake_.store(before + (took.count() - before) / 8, std::memory_order_relaxed);
     }
     bool has_drivers_each() const noexcept { return drivers_.size() > 1; } ///< a reactor a worker
     /// The reactor of another worker that is busy, for worker `place`.
@@ -156,6 +166,7 @@ private:
     // With a reactor each: see ensure_kept().
     atomic<std::size_t> keeper_{idle_set::nobody};
     atomic<std::uint64_t> last_up_{0}; // a tick
+    atomic<std::int64_t> usual_wake_{0};
 
     alignas(64) atomic<std::uint64_t> external_spawned_{0};
     atomic<std::uint64_t> external_ended_{0};

@@ -390,8 +390,13 @@ void worker::stop_searching() noexcept {
 
 // Waking another worker and moving half of the tasks to it is dear beside a few short turns. What came
 // with a batch of events is like what came before it: if this worker will be through with it soon, it
-// wants none. (Should it be wrong, the one on the watch helps within a millisecond.)
-bool worker::wants_help() const noexcept { return waiting_work() >= worth_waking && has_queued(); }
+// wants none. Nor where all processors are taken, and help would come when the work is done. (Should it be
+// wrong, the one on the watch helps within a millisecond.)
+bool worker::wants_help() const noexcept {
+    constexpr std::int64_t always_worth = 1'000'000;
+    const std::int64_t late = 2 * core_.usual_wake().count();
+    return waiting_work() >= std::clamp(late, worth_waking, always_worth) && has_queued();
+}
 
 // The tasks of a connection find what they need in the caches of the worker that had its events. If two workers
 // are in the driver by turns, it goes to and fro; and each of them sleeps, and is woken, as often as one
@@ -608,6 +613,8 @@ void worker::park() noexcept {
     asleep_.store(false, std::memory_order_relaxed); // a hint from here on
     core_.idle.get_up(place_);                       // unless a notifier has counted it in already
     awake_since_ = futex::time_point::clock::now();
+    if (const auto at = notified_at_.exchange(0, std::memory_order_relaxed); at != 0)
+        core_.note_wake(awake_since_ - futex::time_point(futex::time_point::duration(at)));
     turns_before_ = turns_.get();
     core_.ensure_watched(); // somebody is up: the others look after it
     if (core_.timers_due())

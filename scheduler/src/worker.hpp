@@ -74,6 +74,10 @@ public:
     std::size_t index() const noexcept { return index_; } ///< among all of the runtime
     std::size_t place() const noexcept { return place_; } ///< among those of its shard
     worker_metrics metrics() const noexcept;
+    /// It is about to be notified: so that it can tell how long that took.
+    void note_notified(futex::time_point at) noexcept {
+        notified_at_.store(at.time_since_epoch().count(), std::memory_order_relaxed); // an estimate
+    }
     /// Whether there is something that a thief could take.
     bool has_queued() const noexcept { return forks_.size() > 0 || has_tasks_queued(); }
     /// Whether one shall: not if somebody rests to leave this worker its tasks. That one will come.
@@ -208,6 +212,7 @@ private:
     rests rests_; // written by others, too, but rarely
     // (S) who lies down -> who lies down later: both change the idle set's word, the second one sees this.
     atomic<bool> asleep_{false};
+    atomic<futex::time_point::rep> notified_at_{0}; // 0: it was not, since it got up last
 
     counter turns_, done_;
     atomic<std::uint64_t> running_id_{0};
