@@ -383,7 +383,8 @@ scenario kept("timers.kept", soon, [] {
     o.reactor_per_worker = true;
     const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
     magpie::detail::runtime_core* const core = rt->shards.front().get();
-    for (const std::size_t worker : {1, 0, 2}) // the last one is who is woken if nobody keeps
+    for (const std::size_t worker : {std::size_t{1}, std::size_t{0},
+                                     std::size_t{2}}) // the last one is who is woken if nobody keeps
         core->idle.sleep(worker, false, [] {});
     check(core->driver_of(0).try_lock(), "nobody is in the driver");
     thread("sleeper", [&] {
