@@ -54,7 +54,7 @@ scenario adopt("runtime.adopt_and_close", {.preemptions = 2, .full = 3, .which =
 });
 
 mistake not_counted(adopt, "a task from outside is not counted",
-                    {"runtime_core::adopt", "modify", how::left_out});
+                    {"runtime_core::count_in_from_outside", "modify", how::left_out});
 mistake not_closing(adopt, "nobody sees that the runtime closes",
                     {"runtime_group::closing", "load", how::outdated});
 mistake not_woken(adopt, "who spawns sees an old idle word",
@@ -404,8 +404,8 @@ scenario asked("runtime.close_and_ask", {.preemptions = 2, .full = 3, .which = t
                &close_and_ask);
 
 mistake asked_early(asked, "who spawns does not see that the runtime closes",
-                    {"runtime_group::closing", "load", how::outdated, "runtime_core::adopt",
-                     "injector::push"});
+                    {"runtime_group::closing", "load", how::outdated,
+                     "runtime_core::count_in_from_outside", "injector::push"});
 
 // --- a task ends on a thread that has handed its worker over, while the runtime closes ---
 

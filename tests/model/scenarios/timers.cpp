@@ -266,7 +266,7 @@ mistake no_second_look(driver, "the sleeper sees old deadlines",
 mistake not_announced(driver, "the sleeper does not say until when it sleeps",
                       {"driver_slot::sleep_until", "exchange", how::left_out});
 mistake wakes_nobody(driver, "who arms does not look for the sleeper",
-                     {"runtime_core::arm", "load", how::outdated});
+                     {"driver_slot::sleeps_beyond", "load", how::outdated});
 
 // --- the same for one that is timed later: who does that tells the sleeper ---
 
@@ -383,8 +383,7 @@ scenario kept("timers.kept", soon, [] {
     o.reactor_per_worker = true;
     const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
     magpie::detail::runtime_core* const core = rt->shards.front().get();
-    for (const std::size_t worker : {std::size_t{1}, std::size_t{0},
-                                     std::size_t{2}}) // the last one is who is woken if nobody keeps
+    for (const std::size_t worker : {1U, 0U, 2U}) // the last one is who is woken if nobody keeps
         core->idle.sleep(worker, false, [] {});
     check(core->driver_of(0).try_lock(), "nobody is in the driver");
     thread("sleeper", [&] {
@@ -401,8 +400,7 @@ scenario kept("timers.kept", soon, [] {
 
 mistake keeps_in_silence(kept, "who gets up does not see who keeps",
                          {"runtime_core::ensure_kept", "load", how::outdated});
-mistake keeps_blindly(kept, "who begins to keep does not see who is up",
-                      {"idle_set::awake", "load", how::outdated});
+mistake up_uncounted(kept, "who gets up is not counted", {"idle_set::get_up", "modify", how::left_out});
 
 // --- the clock: who sees what it shows sees what was done before ---
 
