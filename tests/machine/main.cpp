@@ -16,7 +16,8 @@ namespace {
 constexpr char usage[] =
     "usage: magpie-machine contention|scale [--only NAME,...] [--workers N,...] "
     "[--seed N] [--runs N]\n"
-    "                      [--rounds N] [--transfer NS] [--wake-latency NS] [--per-core]\n"
+    "                      [--rounds N] [--transfer NS] [--wake-latency NS] [--interrupt NS] "
+    "[--per-core]\n"
     "       magpie-machine check\n"
     "\n"
     "  contention  writes and transfers of cache lines an operation\n"
@@ -25,6 +26,7 @@ constexpr char usage[] =
     "  --runs          with other seeds, for a figure of speed: 3\n"
     "  --transfer      how long a line takes from core to core: 50\n"
     "  --wake-latency  how long a thread takes to get up: 5000\n"
+    "  --interrupt     how long a barrier on all processors takes who asks for it: 10000\n"
     "  --per-core      layout thread_per_core, also where workers could steal\n";
 
 [[noreturn]] void refuse(std::string_view what) {
@@ -73,6 +75,8 @@ request read(int argc, char** argv) {
             r.rounds = number(value);
         else if (word == "--transfer")
             r.cost.transfer = static_cast<picoseconds>(number(value)) * nanosecond;
+        else if (word == "--interrupt")
+            r.cost.interrupt = static_cast<picoseconds>(number(value)) * nanosecond;
         else if (word == "--wake-latency")
             r.cost.wake_latency = static_cast<picoseconds>(number(value)) * nanosecond;
         else
