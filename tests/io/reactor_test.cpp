@@ -377,13 +377,13 @@ TEST_SUITE("io.reactor") {
     }
 
     TEST_CASE("the reactor stays with the worker that had it, though another one was awake meanwhile") {
-        // Each ring keeps a worker busy for a moment, in which the other one runs a task and lies down.
+        // While each ring keeps a worker busy, the other one runs a task and lies down.
         constexpr int rings = 100;
-        std::atomic<int> begun{0}, done{0}, moves{0};
+        std::atomic<int> begun{0}, let_go{0}, done{0}, moves{0};
         const magpie::runtime rt = test::multi_thread(2).build();
         const int bell = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        auto listener = rt.spawn([](int duplicate, std::atomic<int>& begun, std::atomic<int>& done,
-                                    std::atomic<int>& moves) -> magpie::task<> {
+        auto listener = rt.spawn([](int duplicate, std::atomic<int>& begun, std::atomic<int>& let_go,
+                                    std::atomic<int>& done, std::atomic<int>& moves) -> magpie::task<> {
             async_fd fd(duplicate);
             std::thread::id where;
             for (;;) {
@@ -391,11 +391,17 @@ TEST_SUITE("io.reactor") {
                 guard.clear_ready();
                 if (std::exchange(where, std::this_thread::get_id()) != std::this_thread::get_id())
                     ++moves;
-                ++begun;
-                for (const auto until = steady::now() + 300us; steady::now() < until;) {}
+                const int ring = ++begun;
+                CHECK(test::eventually([&] { return let_go >= ring; }));
                 ++done;
             }
-        }(::dup(bell), begun, done, moves));
+        }(::dup(bell), begun, let_go, done, moves));
+        const auto parks = [&] {
+            std::uint64_t n = 0;
+            for (const auto& w : rt.metrics().workers)
+                n += w.parks;
+            return n;
+        };
         const auto moves_in_a_hundred = [&] {
             const int before = moves;
             for (int i = 0; i < rings; ++i) {
@@ -403,7 +409,10 @@ TEST_SUITE("io.reactor") {
                 const std::uint64_t one = 1;
                 REQUIRE(::write(bell, &one, sizeof one) == sizeof one);
                 REQUIRE(test::eventually([&] { return begun > rung; }));
+                const std::uint64_t parked = parks();
                 rt.spawn([]() -> magpie::task<> { co_return; }()).blocking_join();
+                REQUIRE(test::eventually([&] { return parks() > parked; }));
+                let_go = begun.load();
                 REQUIRE(test::eventually([&] { return done == begun; }));
             }
             return moves - before;
