@@ -124,14 +124,21 @@ counting::~counting() { on = was_; }
 } // namespace magpie_model::memory
 
 void* operator new(std::size_t size) { return magpie_model::memory::take(size); }
+// A page, say: what it was taken as stands before it.
 void* operator new(std::size_t size, std::align_val_t a) {
-    if (static_cast<std::size_t>(a) > magpie_model::memory::alignment)
-        magpie_model::fail("memory", "the explorer's memory is aligned to 64 bytes only");
-    return magpie_model::memory::take(size);
+    const auto alignment = static_cast<std::size_t>(a);
+    if (alignment <= magpie_model::memory::alignment)
+        return magpie_model::memory::take(size);
+    void* const taken = magpie_model::memory::take(size + alignment);
+    const auto after = reinterpret_cast<std::uintptr_t>(taken) + alignment;
+    auto* const p = reinterpret_cast<void**>(after / alignment * alignment);
+    p[-1] = taken;
+    return p;
 }
 void operator delete(void* p) noexcept { magpie_model::memory::give_back(p); }
 void operator delete(void* p, std::size_t) noexcept { magpie_model::memory::give_back(p); }
-void operator delete(void* p, std::align_val_t) noexcept { magpie_model::memory::give_back(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-    magpie_model::memory::give_back(p);
+void operator delete(void* p, std::align_val_t a) noexcept {
+    const bool more = static_cast<std::size_t>(a) > magpie_model::memory::alignment;
+    magpie_model::memory::give_back(more && p != nullptr ? static_cast<void**>(p)[-1] : p);
 }
+void operator delete(void* p, std::size_t, std::align_val_t a) noexcept { operator delete(p, a); }
