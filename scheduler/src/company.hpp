@@ -100,7 +100,7 @@ public:
             return false;
         }
         const bool compares = known_victim_ == victim_ && now - known_at_ < fresh;
-        if (compares && both / time >= gain * known_) {
+        if (compares && both - known_ * time >= worth * own) {
             settle(now);
             return false;
         }
@@ -122,7 +122,8 @@ public:
 
 private:
     static constexpr double shortest = 1000; // nanoseconds an operation
-    static constexpr double gain = 1.25;     // as much must be done with two as with one, at least
+    static constexpr double worth =
+        0.4; // of what the thief does, so much at least has to be more than was done alone
     static constexpr duration fresh = std::chrono::milliseconds(10);
     static constexpr duration shortest_settlement = std::chrono::milliseconds(20);
     static constexpr duration longest_settlement = std::chrono::seconds(1);

@@ -74,6 +74,14 @@ TEST_SUITE("scheduler.company") {
         CHECK(p.c.slices() == 1);
     }
 
+    TEST_CASE("one of many that help stays, however small its part, if that is more than was done "
+              "without it") {
+        pair p;
+        CHECK(p.gives_up(30, 4));
+        CHECK(p.rests(30)); // the others help
+        CHECK_FALSE(p.gives_up(30, 4));
+    }
+
     TEST_CASE("what it settles holds for longer each time") {
         pair p;
         for (const auto held : {20ms, 40ms, 80ms}) {
