@@ -43,6 +43,10 @@ public:
 
     /// Whether the caller has the lock now. False: another one has it.
     bool try_visit() noexcept {
+        if (owner_.load(
+                std::
+                    memory_order_relaxed)) // a hint: one that waits is not made to wait for another visit
+            return false;
         if (visitor_.exchange(true,
                               std::memory_order_seq_cst)) // (V) with leave(); seq_cst: as in lock()
             return false;

@@ -56,8 +56,9 @@ public:
     using time_point = futex::time_point;
     using duration = time_point::duration;
 
-    static constexpr duration trial = std::chrono::microseconds(
-        100); // how long it helps before it asks
+    // How long it helps before it asks: where it does not know what is done without it, and where it does.
+    static constexpr duration first_trial = std::chrono::milliseconds(1);
+    static constexpr duration trial = std::chrono::microseconds(100);
     static constexpr duration slice = std::chrono::microseconds(200); // of a rest
     static constexpr std::uint32_t most_slices = 64;
 
@@ -85,7 +86,8 @@ public:
 
     /// Whether the thief shall give back what it has, and rest. While it is under way.
     bool wants_rest(count done, time_point now) noexcept {
-        if (now - began_ < trial)
+        const bool compares = known_victim_ == victim_ && now - known_at_ < fresh;
+        if (now - began_ < (compares ? trial : first_trial))
             return false;
         under_way_ = false;
         const double time = nanoseconds(now - began_);
@@ -99,12 +101,11 @@ public:
             begin_anew(done, now);
             return false;
         }
-        const bool compares = known_victim_ == victim_ && now - known_at_ < fresh;
-        if (compares && both - known_ * time >= worth * own) {
+        if (compares && both >= least * known_ * time) {
             settle(now);
             return false;
         }
-        if (compares) // it did not help
+        if (compares) // it did harm
             slices_ = std::min(2 * slices_, most_slices);
         return true;
     }
@@ -122,8 +123,9 @@ public:
 
 private:
     static constexpr double shortest = 1000; // nanoseconds an operation
-    static constexpr double worth =
-        0.4; // of what the thief does, so much at least has to be more than was done alone
+    // How much two must do of what one does, or they harm each other. Those that do little more than one are let
+    // be: what a single one of many adds is not seen behind the noise.
+    static constexpr double least = 0.9;
     static constexpr duration fresh = std::chrono::milliseconds(10);
     static constexpr duration shortest_settlement = std::chrono::milliseconds(20);
     static constexpr duration longest_settlement = std::chrono::seconds(1);

@@ -31,7 +31,7 @@ public:
     /// Steals and helps for a while, until it wants to rest, or not. Whether it does.
     bool gives_up(std::uint64_t victim, std::uint64_t own) {
         steals();
-        run(150us, victim, own);
+        run(1100us, victim, own);
         return wants_rest();
     }
 
@@ -47,9 +47,9 @@ TEST_SUITE("scheduler.company") {
         pair p;
         p.steals();
         CHECK(p.c.is_under_way());
-        p.run(50us, 10, 10);
+        p.run(900us, 10, 10);
         CHECK_FALSE(p.wants_rest()); // too soon to tell
-        p.run(60us, 10, 10);
+        p.run(200us, 10, 10);
         CHECK(p.wants_rest());
         CHECK_FALSE(p.c.is_under_way());
         CHECK(p.rests(12));
@@ -98,7 +98,7 @@ TEST_SUITE("scheduler.company") {
     TEST_CASE("operations of a microsecond and more are shared without a question") {
         pair p;
         p.steals();
-        p.run(150us, 1, 0);
+        p.run(1100us, 1, 0);
         CHECK_FALSE(p.wants_rest());
         p.steals();
         CHECK_FALSE(p.c.is_under_way());
@@ -108,7 +108,7 @@ TEST_SUITE("scheduler.company") {
         pair p;
         CHECK_FALSE(p.gives_up(0, 20));
         CHECK(p.c.is_under_way());
-        p.run(150us, 5, 5);
+        p.run(1100us, 5, 5);
         CHECK(p.wants_rest());
     }
 
@@ -118,9 +118,9 @@ TEST_SUITE("scheduler.company") {
         CHECK(p.gives_up(5, 5));
         CHECK(p.rests(20));
         CHECK_FALSE(p.rests(9));
-        CHECK(p.gives_up(5, 5));
+        CHECK(p.gives_up(3, 3));
         CHECK_FALSE(p.rests(0));
-        CHECK(p.gives_up(5, 5)); // it does not pay, to compare with nothing
+        CHECK(p.gives_up(9, 9)); // it does not pay, to compare with nothing
     }
 
     TEST_CASE("who rests for another one does not rest for it at the same time as that for him") {
