@@ -85,7 +85,8 @@ public:
     std::size_t victim() const noexcept { return victim_; }
 
     /// Whether the thief shall give back what it has, and rest. While it is under way.
-    bool wants_rest(count done, time_point now) noexcept {
+    /// @param just_two  nobody else is awake
+    bool wants_rest(count done, time_point now, bool just_two) noexcept {
         const bool compares = known_victim_ == victim_ && now - known_at_ < fresh;
         if (now - began_ < (compares ? trial : first_trial))
             return false;
@@ -101,11 +102,11 @@ public:
             begin_anew(done, now);
             return false;
         }
-        if (compares && both >= least * known_ * time) {
+        if (compares && both >= (just_two ? least_of_two : least) * known_ * time) {
             settle(now);
             return false;
         }
-        if (compares) // it did harm
+        if (compares) // it did not help
             slices_ = std::min(2 * slices_, most_slices);
         return true;
     }
@@ -123,8 +124,9 @@ public:
 
 private:
     static constexpr double shortest = 1000; // nanoseconds an operation
-    // How much two must do of what one does, or they harm each other. Those that do little more than one are let
-    // be: what a single one of many adds is not seen behind the noise.
+    // How much they must do of what the victim does alone. Where others help it, too, what a single one adds is not
+    // seen behind the noise: then it rests only if it does harm.
+    static constexpr double least_of_two = 1.25;
     static constexpr double least = 0.9;
     static constexpr duration fresh = std::chrono::milliseconds(10);
     static constexpr duration shortest_settlement = std::chrono::milliseconds(20);

@@ -313,7 +313,7 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     worker& victim = *core_.workers[company_.victim()];
     const auto now = futex::time_point::clock::now();
     const company::count both{victim.done(), done()};
-    if (!company_.wants_rest(both, now))
+    if (!company_.wants_rest(both, now, core_.idle.awake() <= 2))
         return;
     if (rests_.try_begin(victim.rests_)) {
         leave_to(victim);
