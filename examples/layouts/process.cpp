@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <mutex>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
@@ -64,10 +65,17 @@ nlohmann::ordered_json usage_of(const magpie::runtime& rt) {
             {"busy_s", busy}};
 }
 
+/// A line for who has started this process. A worker says the first one, the thread that is asked the others.
+void say(const std::string& message) {
+    static std::mutex one_at_a_time;
+    const std::lock_guard guard(one_at_a_time);
+    std::cout << message << std::endl;
+}
+
 magpie::task<> serve_until(const compared& service, magpie::sync::event& stop) {
     const auto at = co_await example::start_service(magpie::io::endpoint::loopback_v4(0), service.make,
                                                     service.name);
-    std::cout << nlohmann::json{{"port", at.port()}} << std::endl;
+    say(nlohmann::json{{"port", at.port()}}.dump());
     co_await stop.wait();
 }
 
@@ -82,7 +90,7 @@ int serve(const compared& service, const std::string& layout, std::size_t worker
     std::thread control([&] {
         std::string line;
         while (std::getline(std::cin, line))
-            std::cout << usage_of(rt) << std::endl;
+            say(usage_of(rt).dump());
         stop.set();
     });
     try {
