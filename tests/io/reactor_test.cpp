@@ -158,8 +158,8 @@ TEST_SUITE("io.reactor") {
 
     TEST_CASE("who waits beside another is found by his own descriptor's events alone") {
         // Both registrations keep such waits in the same list.
-        test::descriptor_pair one;
-        test::descriptor_pair other;
+        test::descriptor_pair one_pair;
+        test::descriptor_pair other_pair;
         const magpie::runtime rt = test::current_thread().build();
         auto all = [](test::descriptor_pair& one, test::descriptor_pair& other) -> magpie::task<> {
             async_fd first(one.take());
@@ -181,7 +181,7 @@ TEST_SUITE("io.reactor") {
             co_await of_second[0];
             co_await of_second[2];
         };
-        rt.block_on(all(one, other));
+        rt.block_on(all(one_pair, other_pair));
     }
 
     TEST_CASE_TEMPLATE("wake ends the park under way, or the next one", TestType, epoll_reactor,
@@ -384,18 +384,19 @@ TEST_SUITE("io.reactor") {
         std::atomic<int> begun{0}, let_go{0}, done{0}, moves{0};
         const magpie::runtime rt = test::multi_thread(2).build();
         const int bell = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        auto listener = rt.spawn([](int duplicate, std::atomic<int>& begun, std::atomic<int>& let_go,
-                                    std::atomic<int>& done, std::atomic<int>& moves) -> magpie::task<> {
+        auto listener = rt.spawn([](int duplicate, std::atomic<int>& heard, std::atomic<int>& free_to,
+                                    std::atomic<int>& ended,
+                                    std::atomic<int>& moved) -> magpie::task<> {
             async_fd fd(duplicate);
             std::thread::id where;
             for (;;) {
                 auto guard = co_await fd.readable();
                 guard.clear_ready();
                 if (std::exchange(where, std::this_thread::get_id()) != std::this_thread::get_id())
-                    ++moves;
-                const int ring = ++begun;
-                CHECK(test::eventually([&] { return let_go >= ring; }));
-                ++done;
+                    ++moved;
+                const int ring = ++heard;
+                CHECK(test::eventually([&] { return free_to >= ring; }));
+                ++ended;
             }
         }(::dup(bell), begun, let_go, done, moves));
         const auto parks = [&] {
