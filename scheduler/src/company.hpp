@@ -115,11 +115,14 @@ public:
     std::uint32_t slices() const noexcept { return slices_; }
     bool rested(std::uint64_t by_victim, duration time, time_point now) noexcept {
         const double rate = static_cast<double>(by_victim) / nanoseconds(time);
-        const bool same = known_victim_ != victim_ || rate * 2 > known_ || now - known_at_ > fresh;
+        // One that sleeps would not come to what it was given; one that does far less does something else by now:
+        // longer turns, perhaps.
+        const bool goes_on = by_victim > 0 &&
+                             (known_victim_ != victim_ || rate * 2 > known_ || now - known_at_ > fresh);
         known_ = rate;
-        known_victim_ = by_victim > 0 ? victim_ : none; // it slept
+        known_victim_ = by_victim > 0 ? victim_ : none;
         known_at_ = now;
-        return same; // else it does something else by now: longer turns, perhaps
+        return goes_on;
     }
 
 private:

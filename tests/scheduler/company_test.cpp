@@ -131,6 +131,12 @@ TEST_SUITE("scheduler.company") {
         CHECK(p.gives_up(9, 9)); // it does not pay, to compare with nothing
     }
 
+    TEST_CASE("a rest ends when the other one sleeps, also if nothing was known of it") {
+        pair p;
+        CHECK(p.gives_up(5, 5));
+        CHECK_FALSE(p.rests(0)); // it would not come to what it was given
+    }
+
     TEST_CASE("who rests for another one does not rest for it at the same time as that for him") {
         rests a;
         rests b;
