@@ -33,8 +33,8 @@ public:
             // seq_cst: it comes before its look in the single order, as the visitor's does before that one's.
             static_cast<void>(owner_.exchange(true, std::memory_order_seq_cst));
         }
-        if (visitor_.load(std::memory_order_seq_cst))
-            [[unlikely]] // (V); seq_cst: without (B), see above
+        // (V); seq_cst: without (B), see above.
+        if (visitor_.load(std::memory_order_seq_cst)) [[unlikely]]
             wait_for_visitor();
     }
     void unlock() noexcept { owner_.store(false, std::memory_order_release); } // (V)
@@ -43,12 +43,11 @@ public:
 
     /// Whether the caller has the lock now. False: another one has it.
     bool try_visit() noexcept {
-        if (owner_.load(
-                std::
-                    memory_order_relaxed)) // a hint: one that waits is not made to wait for another visit
+        // Relaxed: a hint. An owner that waits for one visitor is not made to wait for the next.
+        if (owner_.load(std::memory_order_relaxed))
             return false;
-        if (visitor_.exchange(true,
-                              std::memory_order_seq_cst)) // (V) with leave(); seq_cst: as in lock()
+        // (V) with leave(); seq_cst: as in lock().
+        if (visitor_.exchange(true, std::memory_order_seq_cst))
             return false;
         const bool alone = (!is_asymmetric_ || heavy_barrier()) &&
                            !owner_.load(std::memory_order_seq_cst); // (V); seq_cst: as in lock()

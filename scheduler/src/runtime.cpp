@@ -133,8 +133,8 @@ runtime& runtime::operator=(runtime&& other) noexcept {
 }
 
 runtime::~runtime() {
-    if (handle_.group_ ==
-        nullptr) { // given up: who had it in block_on() may have driven it to its end since
+    if (handle_.group_ == nullptr) {
+        // Given up, perhaps: who had it in block_on() may have driven it to its end since.
         detail::runtime_group::free_leftovers();
         return;
     }

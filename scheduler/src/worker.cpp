@@ -325,21 +325,10 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
 
 /// This worker's help does not pay: gives back what it has, and rests.
 void worker::leave_to(const worker& victim) noexcept {
-    strand* first = nullptr;
-    strand* last = nullptr;
-    std::size_t n = 0;
-    const auto append = [&](strand& s) {
-        s.queue_next = nullptr;
-        (first != nullptr ? last->queue_next : first) = &s;
-        last = &s;
-        ++n;
-    };
     while (strand* const s = ring_.pop())
-        append(*s);
+        core_.injected.push(*s);
     while (strand* const s = recent_.pop_oldest())
-        append(*s);
-    if (n > 0)
-        core_.injected.push(*first, *last, n);
+        core_.injected.push(*s);
     // What is for this worker alone, nobody else would come to.
     for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped() && !seat.has_any(); --i) {
         const std::uint64_t before = victim.done();

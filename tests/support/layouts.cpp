@@ -12,6 +12,7 @@
 
 #include <test/eventually.hpp>
 #include <test/layouts.hpp>
+#include <test/listener.hpp>
 #include <test/prepare.hpp>
 #include <test/run.hpp>
 
@@ -81,7 +82,7 @@ std::unique_ptr<test::layout_runtime> make() {
 }
 
 /// Counts, and says it at the end.
-struct counts final : doctest::IReporter {
+struct counts final : test::listener {
     explicit counts(const doctest::ContextOptions&) {}
     void test_case_start(const doctest::TestCaseData&) override { case_has_run = false; }
     void test_case_end(const doctest::CurrentTestCaseStats&) override {
@@ -96,16 +97,6 @@ struct counts final : doctest::IReporter {
         for (const test::skipped& s : test::skipped_on_layouts)
             std::printf("skipped: %s: %s\n", s.name, s.reason);
     }
-
-    void report_query(const doctest::QueryData&) override {}
-    void test_run_start() override {}
-    void test_case_reenter(const doctest::TestCaseData&) override {}
-    void test_case_exception(const doctest::TestCaseException&) override {}
-    void subcase_start(const doctest::SubcaseSignature&) override {}
-    void subcase_end() override {}
-    void log_assert(const doctest::AssertData&) override {}
-    void log_message(const doctest::MessageData&) override {}
-    void test_case_skipped(const doctest::TestCaseData&) override {}
 
     int on_it = 0;
     int by_hand = 0;

@@ -6,6 +6,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <test/listener.hpp>
 #include <test/prepare.hpp>
 
 #include <cstdio>
@@ -17,23 +18,11 @@ void (*prepare)(doctest::Context& context) = nullptr;
 namespace {
 unsigned selected = 0;
 
-struct count_selected : doctest::IReporter {
+struct count_selected : test::listener {
     explicit count_selected(const doctest::ContextOptions&) {}
     void test_run_end(const doctest::TestRunStats& stats) override {
         selected = stats.numTestCasesPassingFilters;
     }
-
-    void report_query(const doctest::QueryData&) override {}
-    void test_run_start() override {}
-    void test_case_start(const doctest::TestCaseData&) override {}
-    void test_case_reenter(const doctest::TestCaseData&) override {}
-    void test_case_end(const doctest::CurrentTestCaseStats&) override {}
-    void test_case_exception(const doctest::TestCaseException&) override {}
-    void subcase_start(const doctest::SubcaseSignature&) override {}
-    void subcase_end() override {}
-    void log_assert(const doctest::AssertData&) override {}
-    void log_message(const doctest::MessageData&) override {}
-    void test_case_skipped(const doctest::TestCaseData&) override {}
 };
 REGISTER_LISTENER("count_selected", 1, count_selected);
 } // namespace

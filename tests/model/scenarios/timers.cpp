@@ -244,11 +244,16 @@ mistake in_steps(later, "entries are timed outside of the lock", &stamp_and_drop
 
 // --- a deadline, against who sleeps in the driver until the first one ---
 
-scenario driver("timers.driver", [] {
+std::shared_ptr<runtime_group> make_runtime(std::size_t workers, bool reactor_each = false) {
     magpie::detail::runtime_options o;
-    o.worker_threads = 1;
+    o.worker_threads = workers;
     o.seed = 1;
-    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    o.reactor_per_worker = reactor_each;
+    return std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+}
+
+scenario driver("timers.driver", [] {
+    const auto rt = make_runtime(1);
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {}); // with somebody awake it would sleep for a millisecond at most
@@ -271,10 +276,7 @@ mistake wakes_nobody(driver, "who arms does not look for the sleeper",
 // --- the same for one that is timed later: who does that tells the sleeper ---
 
 scenario stamped("timers.stamped", [] {
-    magpie::detail::runtime_options o;
-    o.worker_threads = 1;
-    o.seed = 1;
-    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    const auto rt = make_runtime(1);
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     timer_entry entry;
     core->idle.sleep(0, false, [] {});
@@ -298,10 +300,7 @@ mistake stamps_in_silence(stamped, "who times an entry does not look for the sle
 /// `up` gets the other worker up.
 template <class Up>
 void get_up_and_sleep(const Up& up) {
-    magpie::detail::runtime_options o;
-    o.worker_threads = 2;
-    o.seed = 1;
-    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    const auto rt = make_runtime(2);
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     core->idle.sleep(0, false, [] {});
     core->idle.sleep(1, false, [] {});
@@ -350,10 +349,7 @@ mistake not_up_woken(watched_woken, "who is woken is not counted",
 // --- who leaves the watch for the driver ---
 
 scenario watch_left("timers.watch_left", soon, [] {
-    magpie::detail::runtime_options o;
-    o.worker_threads = 2;
-    o.seed = 1;
-    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    const auto rt = make_runtime(2);
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     core->idle.sleep(0, false, [] {});
     core->idle.sleep(1, false, [] {});
@@ -377,11 +373,7 @@ mistake not_left(watch_left, "who leaves the watch does not say so",
 // --- with a reactor each: who gets up, against who begins to look after those that are up ---
 
 scenario kept("timers.kept", soon, [] {
-    magpie::detail::runtime_options o;
-    o.worker_threads = 3;
-    o.seed = 1;
-    o.reactor_per_worker = true;
-    const auto rt = std::make_shared<runtime_group>(std::move(o), std::source_location::current());
+    const auto rt = make_runtime(3, true);
     magpie::detail::runtime_core* const core = rt->shards.front().get();
     for (const std::size_t worker : {1U, 0U, 2U}) // the last one is who is woken if nobody keeps
         core->idle.sleep(worker, false, [] {});

@@ -68,8 +68,7 @@ public:
     tracked_cell(executor& e, std::coroutine_handle<promise<T>> root, tracker_token token,
                  std::source_location where, Name&&... name)
         : result_cell<T>(e, where, std::forward<Name>(name)...), token_(std::move(token)) {
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
     }
 
 private:

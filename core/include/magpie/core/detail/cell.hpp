@@ -282,6 +282,12 @@ protected:
     }
     void drop_result() override { result_.reset(); }
 
+    /// Makes `root` the coroutine of the task: what it gives stands here.
+    void hold(promise<T>& root) noexcept {
+        root.set_result(result_);
+        this->set_root(root);
+    }
+
     outcome<T> result_;
 };
 
@@ -293,8 +299,7 @@ public:
     task_cell(executor& e, std::coroutine_handle<promise<T>> root, std::source_location where,
               Name&&... name)
         : result_cell<T>(e, where, std::forward<Name>(name)...) {
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
     }
 };
 

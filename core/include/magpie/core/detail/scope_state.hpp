@@ -236,8 +236,7 @@ public:
         : result_cell<T>(e, where, std::forward<Name>(name)...) {
         this->references_.store(2, std::memory_order_relaxed); // nobody else knows the cell yet
         this->task = this;
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
     }
 
     /// The scope receives it: nobody else has to report it.

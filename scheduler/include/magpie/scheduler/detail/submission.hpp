@@ -99,8 +99,7 @@ public:
     submitted_cell(executor& e, std::coroutine_handle<promise<T>> root, std::source_location where,
                    submission& s)
         : result_cell<T>(e, where), submission_(s) {
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
         this->retain(); // one for the caller
     }
 

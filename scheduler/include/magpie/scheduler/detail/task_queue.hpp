@@ -72,8 +72,7 @@ public:
                Name&&... name)
         : result_cell<T>(e, where, std::forward<Name>(name)...) {
         task = this;
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
     }
 };
 

@@ -107,8 +107,7 @@ public:
              std::source_location where, Name&&... name)
         : result_cell<T>(e, where, std::forward<Name>(name)...), word_(&word) {
         task = this;
-        root.promise().set_result(this->result_);
-        this->set_root(root.promise());
+        this->hold(root.promise());
         this->belong_to_set();
     }
 
