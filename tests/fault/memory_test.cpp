@@ -306,13 +306,17 @@ task<> trackers() {
 }
 
 task<> scopes() {
-    int sum = 0;
-    auto add = [](int& to, int n) -> task<> { to += co_await number(n); };
+    std::atomic<int> sum{0}; // added to on several workers
+    auto add = [](std::atomic<int>& to, int n) -> task<> {
+        const int got = co_await number(n);
+        to.fetch_add(got, std::memory_order_relaxed); // the scope's end orders it before the look below
+    };
     auto body = [&](magpie::task_scope& s) -> task<> {
         s.spawn(add(sum, 1));
         s.spawn("a name that is too long for the string", add(sum, 2));
         auto h = s.spawn(number(3));
-        sum += co_await h;
+        const int of_handle = co_await h;
+        sum.fetch_add(of_handle, std::memory_order_relaxed);
     };
     co_await magpie::scope(body);
     require(sum == 6, "a scope ends after its tasks");
