@@ -4,9 +4,9 @@
 #include "common.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <ranges>
 #include <tuple>
 #include <vector>
@@ -49,30 +49,28 @@ task<bench::sample> fork_skynet(bench::options options) {
     co_return watch.stop(leaves);
 }
 
-/// The solutions that begin with `before` and a queen in `column`.
-task<std::uint64_t> place(const bench::board& before, unsigned column) {
-    const bench::board b = before.with(column);
-    if (b.rows == b.size)
-        co_return std::uint64_t{1};
+/// Counts the solutions that begin as the board does.
+task<> place(bench::board b, std::uint64_t& count) {
+    if (b.rows == b.size) {
+        count = 1;
+        co_return;
+    }
     bench::legal_columns columns(b);
     if (columns.size() == 0)
-        co_return std::uint64_t{0};
-    const auto child = [&b](unsigned next) { return place(b, next); };
-    const auto counts = co_await fork_join(columns | std::views::transform(child));
-    std::uint64_t sum = 0;
+        co_return;
+    std::array<std::uint64_t, bench::most_queens> counts{};
+    const auto child = [&](unsigned column) { return place(b.with(column), counts[column]); };
+    co_await fork_join(columns | std::views::transform(child));
     for (const std::uint64_t n : counts)
-        sum += n;
-    co_return sum;
+        count += n;
 }
 
 task<bench::sample> fork_nqueens(bench::options options) {
     const auto size = static_cast<unsigned>(std::min<std::uint64_t>(options.n, bench::most_queens));
     const bench::stopwatch watch;
-    const bench::board empty{.size = size};
-    const auto child = [&empty](unsigned first) { return place(empty, first); };
-    const auto counts = co_await fork_join(std::views::iota(0U, size) | std::views::transform(child));
-    bench::check("solutions", std::accumulate(counts.begin(), counts.end(), std::uint64_t{0}),
-                 bench::queens_solutions(size));
+    std::uint64_t count = 0;
+    co_await place({.size = size}, count);
+    bench::check("solutions", count, bench::queens_solutions(size));
     co_return watch.stop(size);
 }
 

@@ -46,7 +46,11 @@ public:
 
     template <class... Args>
     void emplace(Args&&... args) {
-        reset(); // a destructor that threw has taken an earlier co_return back
+        // A destructor that threw may have taken an earlier co_return back.
+        constexpr bool is_overwritten = std::is_trivially_destructible_v<value_type> &&
+                                        std::is_nothrow_constructible_v<value_type, Args&&...>;
+        if (!is_overwritten || kind_ == kind::error)
+            reset();
         ::new (static_cast<void*>(std::addressof(value_))) value_type(std::forward<Args>(args)...);
         kind_ = kind::value;
     }

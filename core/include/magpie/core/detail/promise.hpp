@@ -6,6 +6,7 @@
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/strand.hpp>
 
+#include <algorithm>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,9 @@ struct child_link {
 template <class T>
 struct child_slot : child_link {
     outcome<T> result_;
+
+    /// From the slot to its result, in bytes.
+    static constexpr std::size_t result_at = std::max(sizeof(child_link), alignof(outcome<T>));
 };
 
 /// What every magpie coroutine carries. Not over-aligned, and the first base of each promise: so
@@ -62,8 +66,9 @@ struct promise_base : in_frame_memory {
     }
 
 protected:
-    // One word, for there may be a million frames: a `child_slot`, or, marked, the outcome that the branch
-    // keeps for its root. It has one as soon as the coroutine runs.
+    // One word, for there may be a million frames: a `child_slot`; or, marked, where one would be whose result
+    // is the outcome that the branch keeps for its root. So a result is found without a question. It has one
+    // as soon as the coroutine runs.
     static constexpr std::uintptr_t root = 1;
     std::uintptr_t up_ = 0;
     bool is_root() const noexcept { return (up_ & root) != 0; }
@@ -83,9 +88,12 @@ struct result_promise : promise_base {
     /// Makes it a child.
     void belong_to(child_slot<T>& slot) noexcept {
         up_ = reinterpret_cast<std::uintptr_t>(static_cast<child_link*>(&slot));
+        MAGPIE_ASSERT(&result() == &slot.result_);
     }
     /// Makes it a branch's root.
-    void set_result(outcome<T>& to) noexcept { up_ = reinterpret_cast<std::uintptr_t>(&to) | root; }
+    void set_result(outcome<T>& to) noexcept {
+        up_ = (reinterpret_cast<std::uintptr_t>(&to) - child_slot<T>::result_at) | root;
+    }
 
     void unhandled_exception() noexcept {
         if (!note_exception())
@@ -94,8 +102,7 @@ struct result_promise : promise_base {
 
 protected:
     outcome<T>& result() const noexcept {
-        return is_root() ? *reinterpret_cast<outcome<T>*>(up_ & ~root)
-                         : static_cast<child_slot<T>*>(link())->result_;
+        return *reinterpret_cast<outcome<T>*>((up_ & ~root) + child_slot<T>::result_at);
     }
 };
 
