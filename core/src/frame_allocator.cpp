@@ -37,7 +37,7 @@ std::size_t reserved_frame_bytes() noexcept { return 0; }
 namespace magpie::detail {
 namespace {
 
-constexpr std::size_t class_count = frame_classes;
+constexpr std::size_t class_count = recycled_classes;
 constexpr std::size_t magazine_bytes = frame_cache_limit / class_count / 2;
 constexpr std::size_t chunk_bytes = 256 * 1024;
 constexpr std::size_t depot_magazines = 2048; // kept as they are until the next trim, a class
@@ -142,8 +142,8 @@ chunk_source& chunks() noexcept {
     return *one;
 }
 
-/// What the threads share of one size class.
-class depot {
+/// What the threads share of one size class. Two classes share no line.
+class alignas(64) depot {
 public:
     /// A full magazine.
     block* take(std::size_t cls) {

@@ -15,8 +15,10 @@
 #include <utility>
 #include <vector>
 
+using magpie::detail::allocate_cell;
 using magpie::detail::allocate_frame;
 using magpie::detail::cached_frame_bytes;
+using magpie::detail::deallocate_cell;
 using magpie::detail::deallocate_frame;
 using magpie::detail::frame_alignment;
 using magpie::detail::frame_cache_limit;
@@ -139,6 +141,26 @@ TEST_SUITE("core.frame_allocator") {
         CHECK(same_class.address() == first);
         const block other(1000, 3);
         CHECK(other.address() != first);
+    }
+
+    TEST_CASE("a cell never takes the place of a frame, nor a frame that of a cell") {
+        if (!recycles)
+            return;
+        for (const std::size_t size : {100U, 128U, 150U, 192U, 256U}) {
+            void* const cell = allocate_cell(size);
+            deallocate_cell(cell, size);
+            const block frame(size, 1);
+            CHECK(frame.address() != cell);
+            void* const next = allocate_cell(size);
+            CHECK(next == cell);
+            CHECK(reinterpret_cast<std::uintptr_t>(next) % 64 == 0);
+            deallocate_cell(next, size);
+        }
+        for (std::size_t size = 1; size <= 2000; ++size) { // as large as it has to be, and back where it came from
+            void* const cell = allocate_cell(size);
+            std::memset(cell, 7, size);
+            deallocate_cell(cell, size);
+        }
     }
 
     TEST_CASE("what lies free on a thread is bounded") {

@@ -110,13 +110,13 @@ private:
 /// in `result_cell<T>`. Cells are made and freed through the frame allocator.
 class cell : public strand {
 public:
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void* operator new(std::size_t size, std::align_val_t) { return allocate_frame(size); }
+    static void* operator new(std::size_t size) { return allocate_cell(size); }
+    static void* operator new(std::size_t size, std::align_val_t) { return allocate_cell(size); }
     static void operator delete(void* block, std::size_t size) noexcept {
-        deallocate_frame(block, size);
+        deallocate_cell(block, size);
     }
     static void operator delete(void* block, std::size_t size, std::align_val_t) noexcept {
-        deallocate_frame(block, size);
+        deallocate_cell(block, size);
     }
 
     registry_link registry_previous; ///< the executor's list of idle tasks
