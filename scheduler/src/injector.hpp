@@ -2,7 +2,6 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/atomic.hpp>
-#include <magpie/core/detail/frame_allocator.hpp>
 #include <magpie/core/strand.hpp>
 
 #include <algorithm>
@@ -20,7 +19,8 @@ namespace magpie::detail {
 /// It keeps their addresses, in pieces of a kibibyte: who takes a share looks at none of the strands
 /// while it has the lock. Linked to each other they would have to be fetched one after the other from
 /// where they were made, with all who push waiting. (Those for whom there is no memory are linked to each
-/// other all the same, behind the pieces: to queue what is ready cannot fail.)
+/// other all the same, behind the pieces: to queue what is ready cannot fail.) A piece is the system's memory, which
+/// takes it back after a burst; the recycled one would keep it for frames.
 class injector {
 public:
     injector() noexcept = default;
@@ -100,7 +100,6 @@ private:
         std::uint32_t end = 0;
         std::array<strand*, capacity> strands; // [begin, end) are queued
     };
-    static_assert(sizeof(piece) <= 1024, "the frame allocator recycles blocks up to a kibibyte");
 
     /// Whether the last piece has room; adds one if it has not, and there is memory.
     bool has_room() noexcept {
@@ -108,11 +107,9 @@ private:
             return true;
         void* memory = std::exchange(spare_, nullptr);
         if (memory == nullptr) {
-            try {
-                memory = allocate_frame(sizeof(piece));
-            } catch (const std::bad_alloc&) {
+            memory = ::operator new(sizeof(piece), std::nothrow);
+            if (memory == nullptr)
                 return false;
-            }
         }
         piece* const p = ::new (memory) piece;
         (last_ != nullptr ? last_->next : first_) = p;
@@ -126,7 +123,7 @@ private:
     }
     static void free_pieces(piece* p) noexcept {
         while (p != nullptr)
-            deallocate_frame(std::exchange(p, p->next), sizeof(piece));
+            ::operator delete(std::exchange(p, p->next));
     }
 
     alignas(64) mutex lock_;

@@ -2,6 +2,8 @@
 
 #include <test/bare_strand.hpp>
 
+#include <magpie/core/detail/frame_allocator.hpp>
+
 #include <doctest/doctest.h>
 
 #include <cstddef>
@@ -93,5 +95,18 @@ TEST_SUITE("scheduler.injector") {
                 in_order = in_order && out[i] == i;
             CHECK(in_order);
         }
+    }
+
+    TEST_CASE("a burst takes none of the memory that is kept for frames") {
+        constexpr std::size_t n = 10'000;
+        bare_strands s(n);
+        const std::size_t reserved = magpie::detail::reserved_frame_bytes();
+        injector q;
+        for (std::size_t i = 0; i < n; ++i)
+            q.push(s[i]);
+        CHECK(pop(q, n).size() == 128); // the most at once
+        while (q.size() > 0)
+            CHECK(!pop(q, n).empty());
+        CHECK(magpie::detail::reserved_frame_bytes() == reserved);
     }
 }
