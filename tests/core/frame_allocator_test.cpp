@@ -156,7 +156,8 @@ TEST_SUITE("core.frame_allocator") {
             CHECK(reinterpret_cast<std::uintptr_t>(next) % 64 == 0);
             deallocate_cell(next, size);
         }
-        for (std::size_t size = 1; size <= 2000; ++size) { // as large as it has to be, and back where it came from
+        for (std::size_t size = 1; size <= 2000;
+             ++size) { // as large as it has to be, and back where it came from
             void* const cell = allocate_cell(size);
             std::memset(cell, 7, size);
             deallocate_cell(cell, size);
