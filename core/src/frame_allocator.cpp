@@ -397,3 +397,32 @@ std::size_t reserved_frame_bytes() noexcept { return reserved.load(std::memory_o
 } // namespace magpie::detail
 
 #endif
+
+#if defined(MAGPIE_LOCK_TRACE)
+
+namespace magpie::detail {
+namespace {
+
+struct new_frame {
+    const char* begin = nullptr;
+    const char* end = nullptr;
+};
+thread_local constinit new_frame newest;
+
+} // namespace
+
+void note_new_frame(const void* block, std::size_t size) noexcept {
+    const auto* const begin = static_cast<const char*>(block);
+    newest = {begin, begin + size};
+}
+
+const void* end_of_new_frame(const void* promise) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(promise);
+    const bool inside = at >= reinterpret_cast<std::uintptr_t>(newest.begin) &&
+                        at < reinterpret_cast<std::uintptr_t>(newest.end);
+    return inside ? newest.end : nullptr;
+}
+
+} // namespace magpie::detail
+
+#endif

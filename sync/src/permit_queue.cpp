@@ -10,6 +10,7 @@ using guard = magpie::detail::lock_guard<magpie::detail::spin_lock>;
 
 bool permit_queue::enter(permit_waiter& w, place where) noexcept {
     w.granted_ = false;
+    [[maybe_unused]] const reports_later at_the_end;
     const guard locked(lock_);
     state seen = word_.load(std::memory_order_relaxed); // checked by a CAS, or queued: under the lock
     for (;;) {
@@ -21,12 +22,16 @@ bool permit_queue::enter(permit_waiter& w, place where) noexcept {
             if (word_.compare_exchange_weak(seen, seen.minus(w.amount_), std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
                 w.granted_ = true;
+                w.entry_.gets();
                 return false;
             }
+        } else if (w.entry_.refuses()) {
+            return false;
         } else if (seen.is_queued() ||
                    // Relaxed: it gives and takes nothing; as a read-modify-write it lets (P) pass.
                    word_.compare_exchange_weak(seen, seen.queued(), std::memory_order_relaxed,
                                                std::memory_order_relaxed)) {
+            w.entry_.waits(where == place::front);
             if (where == place::front)
                 waiters_.push_front(w);
             else
@@ -44,6 +49,7 @@ std::uint64_t permit_queue::grant(std::uint64_t permits, wake_list& woken) noexc
             break;
         permits -= w.amount_;
         w.granted_ = true;
+        w.entry_.gets();
         woken.take(waiters_, w);
     }
     return permits;
@@ -56,6 +62,7 @@ void permit_queue::leave_to_others(std::uint64_t permits) noexcept {
 }
 
 void permit_queue::hand_out(std::uint64_t n) noexcept {
+    [[maybe_unused]] const reports_later at_the_end;
     wake_list woken; // woken at the very end (I2)
     do {
         const guard locked(lock_);
@@ -73,12 +80,14 @@ void permit_queue::hand_out(std::uint64_t n) noexcept {
 }
 
 cancel_answer permit_queue::leave(permit_waiter& w) noexcept {
+    [[maybe_unused]] const reports_later at_the_end;
     wake_list woken;
     const guard locked(lock_);
     if (!w.is_listed())
         return cancel_answer::coming; // a giver has it in hand
     const bool was_first = waiters_.front() == &w;
     waiters_.remove(w);
+    w.entry_.gives_up();
     if (was_first) { // there may be enough for those behind it
         const std::uint64_t there = word_.load(std::memory_order_acquire).permits(); // (P)
         leave_to_others(grant(there, woken));

@@ -15,7 +15,15 @@ std::size_t checked(std::size_t max_readers) {
 } // namespace
 
 shared_mutex::shared_mutex(std::size_t max_readers)
-    : max_readers_(checked(max_readers)), readers_(max_readers) {}
+    : max_readers_(checked(max_readers)), readers_(max_readers) {
+    if (max_readers == 1)
+        traced_.set_one_reader();
+}
+shared_mutex::shared_mutex(lock_name name, std::size_t max_readers)
+    : max_readers_(checked(max_readers)), readers_(max_readers), traced_(name) {
+    if (max_readers == 1)
+        traced_.set_one_reader();
+}
 
 bool shared_mutex::try_take_upgradable() noexcept {
     if (!upgrade_.try_take(1))

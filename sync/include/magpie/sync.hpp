@@ -13,6 +13,8 @@
 #include <magpie/sync/guarded_shared.hpp>
 #include <magpie/sync/latch.hpp>
 #include <magpie/sync/lazy.hpp>
+#include <magpie/sync/lock_name.hpp>
+#include <magpie/sync/lock_trace.hpp>
 #include <magpie/sync/mpmc.hpp>
 #include <magpie/sync/mpsc.hpp>
 #include <magpie/sync/mutex.hpp>

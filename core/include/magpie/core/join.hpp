@@ -29,6 +29,7 @@ public:
     bool try_complete() noexcept {
         if (!this->begin())
             return true;
+        this->ends_with_all();
         this->branches_.any([&](auto& b) {
             if (!b.start(*this->where(), *this))
                 ++pending_;

@@ -134,10 +134,15 @@ private:
     detail::promise_base* at() const noexcept {
         return reinterpret_cast<detail::promise_base*>(place_);
     }
+#if defined(MAGPIE_LOCK_TRACE)
+    void set_place(detail::promise_base& at) noexcept; // and tells the branch
+    void set_place(branch& b) noexcept;
+#else
     void set_place(detail::promise_base& at) noexcept {
         place_ = reinterpret_cast<std::uintptr_t>(&at);
     }
     void set_place(branch& b) noexcept { place_ = reinterpret_cast<std::uintptr_t>(&b) | lone; }
+#endif
 
     // One word, for there may be a million leaves: the promise that awaits, which knows its branch,
     // or, marked, the branch that has no frame.
@@ -278,6 +283,14 @@ private:
         detail::promise_base* root_ = nullptr;
     };
     phase phase_ = phase::unstarted;
+
+#if defined(MAGPIE_LOCK_TRACE)
+    // The frames that a branch holds while it is suspended are found from here. They are its own to change, and
+    // whoever reads them knows that it is suspended.
+    detail::promise_base* innermost_ = nullptr; // that awaits; null: a leaf without a frame does
+protected:
+    const branch* parent_ = nullptr; // of a branch of a composite: the one that awaits that
+#endif
 
 protected:
     bool enrolled_ : 1 = false;  // of a strand: it stands here to fill a gap in the layout

@@ -4,6 +4,7 @@
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/lock_access.hpp>
+#include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 #include <magpie/sync/guard.hpp>
 #include <magpie/sync/mutex.hpp>
@@ -92,26 +93,30 @@ public:
     /// @par Complexity
     /// O(1), also to drop it; no allocation.
     template <detail::mutex_guard Guard>
-    auto wait(Guard& guard) noexcept {
-        return condition_wait_operation<Guard, detail::always>(*this, guard, detail::always());
+    auto wait(Guard& guard, detail::lock_place where = detail::lock_place::current()) noexcept {
+        return condition_wait_operation<Guard, detail::always>(*this, guard, detail::always(), where);
     }
 
     /// The same until `predicate()` holds, which is asked with the lock held, before the first wait and each
     /// time that it was told, on whichever worker that is.
     /// @throws what the predicate throws; the lock is held then
     template <detail::mutex_guard Guard, class Predicate>
-    auto wait(Guard& guard, Predicate predicate) {
-        return condition_wait_operation<Guard, Predicate>(*this, guard, std::move(predicate));
+        requires std::predicate<Predicate&>
+    auto wait(Guard& guard, Predicate predicate,
+              detail::lock_place where = detail::lock_place::current()) {
+        return condition_wait_operation<Guard, Predicate>(*this, guard, std::move(predicate), where);
     }
 
     /// The same on a plain thread. @throws std::logic_error also inside a task
     template <detail::mutex_guard Guard>
-    void blocking_wait(Guard& guard) {
-        magpie::detail::blocking_wait(wait(guard));
+    void blocking_wait(Guard& guard, detail::lock_place where = detail::lock_place::current()) {
+        magpie::detail::blocking_wait(wait(guard, where));
     }
     template <detail::mutex_guard Guard, class Predicate>
-    void blocking_wait(Guard& guard, Predicate predicate) {
-        magpie::detail::blocking_wait(wait(guard, std::move(predicate)));
+        requires std::predicate<Predicate&>
+    void blocking_wait(Guard& guard, Predicate predicate,
+                       detail::lock_place where = detail::lock_place::current()) {
+        magpie::detail::blocking_wait(wait(guard, std::move(predicate), where));
     }
 
 private:
@@ -140,14 +145,17 @@ class [[nodiscard("co_await it")]] condition_wait_operation
 public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
-    condition_wait_operation(condition_variable& c, Guard& guard, Predicate predicate)
-        : condition_(&c), guard_(&guard), predicate_(std::move(predicate)) {}
+    condition_wait_operation(condition_variable& c, Guard& guard, Predicate predicate,
+                             detail::lock_place where)
+        : condition_(&c), guard_(&guard), predicate_(std::move(predicate)), where_(where) {}
     condition_wait_operation(condition_wait_operation&&) = default;
     ~condition_wait_operation() {
         if (owner_ == nullptr)
             return;
-        if (this->granted_)
+        if (this->granted_) {
+            this->entry_.lets_go();
             this->lock_->give(1);
+        }
         if (this->told_ == by::one)
             condition_->notify_one();
     }
@@ -165,7 +173,12 @@ public:
         if (owner_ == nullptr) {
             owner_ = std::exchange(detail::guard_access::owner(*guard_), nullptr);
             this->lock_ = &detail::lock_access::queue(*owner_);
+            detail::guard_access::entry(*guard_).lets_go();
+            this->entry_.is_for(detail::lock_access::traced(*owner_), lock_mode::exclusive, where_);
+        } else {
+            this->entry_.lets_go();
         }
+        this->entry_.asks_again(*this);
         this->retry_ = asks; // woken with the lock, it asks again
         detail::permit_queue& lock = *this->lock_;
         condition_->enter(*this);
@@ -178,6 +191,7 @@ public:
         if (owner_ != nullptr) {
             this->told_ = by::nobody;
             this->granted_ = false;
+            detail::guard_access::entry(*guard_) = std::move(this->entry_);
             detail::guard_access::owner(*guard_) = std::exchange(owner_, nullptr);
         } else if (!*guard_) [[unlikely]] {
             detail::throw_not_locked();
@@ -203,6 +217,7 @@ private:
     owner_type owner_ = nullptr; // while the guard holds nothing
     std::exception_ptr error_;
     [[no_unique_address]] Predicate predicate_;
+    [[no_unique_address]] detail::lock_place where_;
 };
 
 } // namespace magpie::sync

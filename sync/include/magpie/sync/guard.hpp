@@ -2,6 +2,7 @@
 
 #include <magpie/core/error.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 
 #include <cstdint>
@@ -39,9 +40,11 @@ class [[nodiscard("the lock is let go of when its guard goes")]] basic_guard {
 public:
     static constexpr bool writes = Access::writes; ///< it allows to change what is locked
 
-    basic_guard(basic_guard&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    basic_guard(basic_guard&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), entry_(std::move(other.entry_)) {}
     basic_guard& operator=(basic_guard&& other) noexcept {
-        basic_guard old(std::exchange(owner_, std::exchange(other.owner_, nullptr)));
+        basic_guard old(std::exchange(owner_, std::exchange(other.owner_, nullptr)), {});
+        detail::lock_entry::shift(old.entry_, entry_, other.entry_);
         return *this;
     }
     ~basic_guard() {
@@ -67,8 +70,10 @@ public:
     {
         if (owner_ == nullptr) [[unlikely]]
             detail::throw_not_locked();
+        entry_.becomes(Access::downgraded::mode);
         Access::downgrade(*owner_);
-        return basic_guard<Owner, typename Access::downgraded>(std::exchange(owner_, nullptr));
+        return basic_guard<Owner, typename Access::downgraded>(std::exchange(owner_, nullptr),
+                                                               std::move(entry_));
     }
 
     /// Of an upgradable guard of a `shared_mutex`: waits until all other readers are gone, and goes on
@@ -77,10 +82,11 @@ public:
     /// @throws std::logic_error (when awaited) if the lock is not held
     /// @par Cancellation
     /// Cancel-safe, but the lock is given away with the guard: dropped, it is let go of.
-    auto upgrade() &&
+    auto upgrade(detail::lock_place where = detail::lock_place::current()) &&
         requires requires { typename Access::upgraded; }
     {
-        return typename Access::template upgrade_operation<Owner>(std::exchange(owner_, nullptr));
+        return typename Access::template upgrade_operation<Owner>(std::exchange(owner_, nullptr),
+                                                                  std::move(entry_), where);
     }
     /// The same if no other reader is there and nobody waits; else nothing, and the guard stays as it is.
     auto try_upgrade()
@@ -91,7 +97,8 @@ public:
             detail::throw_not_locked();
         if (!Access::try_upgrade(*owner_))
             return std::optional<upgraded>();
-        return std::optional<upgraded>(upgraded(std::exchange(owner_, nullptr)));
+        entry_.becomes(Access::upgraded::mode);
+        return std::optional<upgraded>(upgraded(std::exchange(owner_, nullptr), std::move(entry_)));
     }
 
 private:
@@ -99,11 +106,16 @@ private:
     friend class basic_guard;
     friend struct detail::guard_access;
 
-    explicit basic_guard(Owner owner) noexcept : owner_(std::move(owner)) {}
+    basic_guard(Owner owner, detail::lock_entry&& entry) noexcept
+        : owner_(std::move(owner)), entry_(std::move(entry)) {}
 
-    void let_go() noexcept { Access::let_go(*owner_); }
+    void let_go() noexcept {
+        entry_.lets_go();
+        Access::let_go(*owner_);
+    }
 
     Owner owner_;
+    [[no_unique_address]] detail::lock_entry entry_;
 };
 
 /// A value under its lock: what `lock()` of a `guarded<T>` or `guarded_shared<T>` gives. The lock is let
@@ -184,7 +196,7 @@ public:
 
     /// Of an upgradable reader: goes on as a writer when the other readers are gone.
     /// @see basic_guard::upgrade
-    auto upgrade() &&
+    auto upgrade(detail::lock_place where = detail::lock_place::current()) &&
         requires requires(Guard g) { std::move(g).upgrade(); };
 
 private:
@@ -202,8 +214,8 @@ namespace detail {
 
 struct guard_access {
     template <class Guard, class Owner>
-    static Guard make(Owner owner) noexcept {
-        return Guard(std::move(owner));
+    static Guard make(Owner owner, lock_entry&& entry) noexcept {
+        return Guard(std::move(owner), std::move(entry));
     }
     template <class T, class Guard>
     static locked<T, Guard> make_locked(Guard guard, T& value) noexcept {
@@ -217,6 +229,15 @@ struct guard_access {
     template <class T, class Guard>
     static auto& owner(locked<T, Guard>& l) noexcept {
         return owner(l.guard_);
+    }
+    /// What is known of the lock that it holds.
+    template <class Owner, class Access>
+    static lock_entry& entry(basic_guard<Owner, Access>& g) noexcept {
+        return g.entry_;
+    }
+    template <class T, class Guard>
+    static lock_entry& entry(locked<T, Guard>& l) noexcept {
+        return entry(l.guard_);
     }
 };
 
@@ -232,29 +253,39 @@ public:
     using guard = basic_guard<Owner, Access>;
     static constexpr cancel_safety safety = cancel_safety::safe;
 
-    explicit lock_operation(Owner owner) noexcept : owner_(std::move(owner)) {
+    lock_operation(Owner owner, detail::lock_place where) noexcept : owner_(std::move(owner)) {
         this->amount_ = Access::amount(*owner_);
+        this->entry_.is_for(Access::traced(*owner_), Access::mode, where);
     }
     lock_operation(lock_operation&& other) noexcept
         : base(std::move(other)), owner_(std::exchange(other.owner_, nullptr)) {}
     ~lock_operation() {
-        if (owner_ != nullptr && this->granted_)
+        if (owner_ != nullptr && this->granted_) {
+            this->entry_.lets_go();
             Access::let_go(*owner_);
+        }
     }
 
     bool try_complete() noexcept {
         if (owner_ == nullptr) [[unlikely]]
             return true;
         this->granted_ = Access::try_lock(*owner_);
+        if (this->granted_)
+            this->entry_.gets(*this);
         return this->granted_;
     }
-    bool publish() noexcept { return Access::queue(*owner_).enter(*this); }
+    bool publish() noexcept {
+        this->entry_.asks(*this);
+        return Access::queue(*owner_).enter(*this);
+    }
 
     /// @throws std::logic_error if it was awaited before
     guard await_resume() {
         if (owner_ == nullptr) [[unlikely]]
             detail::throw_locked_twice();
-        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr));
+        this->entry_.check();
+        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr),
+                                                 std::move(this->entry_));
     }
 
 private:
@@ -280,11 +311,12 @@ private:
 };
 
 template <class T, class Guard>
-auto locked<T, Guard>::upgrade() &&
+auto locked<T, Guard>::upgrade(detail::lock_place where) &&
     requires requires(Guard g) { std::move(g).upgrade(); }
 {
-    using lock = decltype(std::move(guard_).upgrade());
-    return value_lock_operation<T, lock>(std::move(guard_).upgrade(), *std::exchange(value_, nullptr));
+    using lock = decltype(std::move(guard_).upgrade(where));
+    return value_lock_operation<T, lock>(std::move(guard_).upgrade(where),
+                                         *std::exchange(value_, nullptr));
 }
 
 } // namespace magpie::sync

@@ -40,18 +40,23 @@ public:
         requires std::is_constructible_v<T, Arguments...>
     explicit(sizeof...(Arguments) == 1) guarded(Arguments&&... arguments)
         : value_(std::forward<Arguments>(arguments)...) {}
+    /// The same with a name for reports. @see lock_name
+    template <class... Arguments>
+        requires std::is_constructible_v<T, Arguments...>
+    explicit guarded(lock_name name, Arguments&&... arguments)
+        : mutex_(name), value_(std::forward<Arguments>(arguments)...) {}
     guarded(const guarded&) = delete;
     guarded& operator=(const guarded&) = delete;
 
     /// Waits for the lock. Gives a `guard`. @see mutex::lock
-    auto lock() noexcept {
-        auto wait = mutex_.lock();
+    auto lock(detail::lock_place where = detail::lock_place::current()) noexcept {
+        auto wait = mutex_.lock(where);
         return value_lock_operation<T, decltype(wait)>(std::move(wait), value_);
     }
 
     /// Takes the lock if it is free and nobody waits for it.
-    std::optional<guard> try_lock() noexcept {
-        auto held = mutex_.try_lock();
+    std::optional<guard> try_lock(detail::lock_place where = detail::lock_place::current()) noexcept {
+        auto held = mutex_.try_lock(where);
         if (!held)
             return std::nullopt;
         return detail::guard_access::make_locked(std::move(*held), value_);
@@ -59,21 +64,25 @@ public:
 
     /// The same with a guard that keeps this object alive.
     /// @throws std::logic_error for a null pointer
-    static auto lock_owned(std::shared_ptr<guarded> g) {
+    static auto lock_owned(std::shared_ptr<guarded> g,
+                           detail::lock_place where = detail::lock_place::current()) {
         T& value = checked(g).value_;
-        auto wait = mutex::lock_owned(mutex_of(std::move(g)));
+        auto wait = mutex::lock_owned(mutex_of(std::move(g)), where);
         return value_lock_operation<T, decltype(wait)>(std::move(wait), value);
     }
-    static std::optional<owned_guard> try_lock_owned(std::shared_ptr<guarded> g) {
+    static std::optional<owned_guard> try_lock_owned(
+        std::shared_ptr<guarded> g, detail::lock_place where = detail::lock_place::current()) {
         T& value = checked(g).value_;
-        auto held = mutex::try_lock_owned(mutex_of(std::move(g)));
+        auto held = mutex::try_lock_owned(mutex_of(std::move(g)), where);
         if (!held)
             return std::nullopt;
         return detail::guard_access::make_locked(std::move(*held), value);
     }
 
     /// `lock()` on a plain thread. @throws std::logic_error inside a task
-    guard blocking_lock() { return magpie::detail::blocking_wait(lock()); }
+    guard blocking_lock(detail::lock_place where = detail::lock_place::current()) {
+        return magpie::detail::blocking_wait(lock(where));
+    }
 
     /// Whether somebody held it a moment ago.
     bool is_locked() const noexcept { return mutex_.is_locked(); }

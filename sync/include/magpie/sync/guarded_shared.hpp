@@ -37,41 +37,66 @@ public:
         requires std::is_constructible_v<T, Arguments...>
     explicit(sizeof...(Arguments) == 1) guarded_shared(Arguments&&... arguments)
         : value_(std::forward<Arguments>(arguments)...) {}
+    /// The same with a name for reports. @see lock_name
+    template <class... Arguments>
+        requires std::is_constructible_v<T, Arguments...>
+    explicit guarded_shared(lock_name name, Arguments&&... arguments)
+        : mutex_(name), value_(std::forward<Arguments>(arguments)...) {}
     guarded_shared(const guarded_shared&) = delete;
     guarded_shared& operator=(const guarded_shared&) = delete;
 
     /// Waits until it can write, read, or read and become the writer. Gives the guard of that kind.
     /// @see shared_mutex::lock
-    auto lock() noexcept { return with_value(mutex_.lock(), value_); }
-    auto lock_shared() noexcept { return with_value(mutex_.lock_shared(), value_); }
-    auto lock_upgradable() noexcept { return with_value(mutex_.lock_upgradable(), value_); }
+    auto lock(detail::lock_place where = detail::lock_place::current()) noexcept {
+        return with_value(mutex_.lock(where), value_);
+    }
+    auto lock_shared(detail::lock_place where = detail::lock_place::current()) noexcept {
+        return with_value(mutex_.lock_shared(where), value_);
+    }
+    auto lock_upgradable(detail::lock_place where = detail::lock_place::current()) noexcept {
+        return with_value(mutex_.lock_upgradable(where), value_);
+    }
 
     /// Takes the lock if that is possible and nobody waits for it.
-    std::optional<guard> try_lock() noexcept { return held(mutex_.try_lock()); }
-    std::optional<shared_guard> try_lock_shared() noexcept { return held(mutex_.try_lock_shared()); }
-    std::optional<upgradable_guard> try_lock_upgradable() noexcept {
-        return held(mutex_.try_lock_upgradable());
+    std::optional<guard> try_lock(detail::lock_place where = detail::lock_place::current()) noexcept {
+        return held(mutex_.try_lock(where));
+    }
+    std::optional<shared_guard> try_lock_shared(
+        detail::lock_place where = detail::lock_place::current()) noexcept {
+        return held(mutex_.try_lock_shared(where));
+    }
+    std::optional<upgradable_guard> try_lock_upgradable(
+        detail::lock_place where = detail::lock_place::current()) noexcept {
+        return held(mutex_.try_lock_upgradable(where));
     }
 
     /// The same with guards that keep this object alive. @throws std::logic_error for a null pointer
-    static auto lock_owned(std::shared_ptr<guarded_shared> g) {
+    static auto lock_owned(std::shared_ptr<guarded_shared> g,
+                           detail::lock_place where = detail::lock_place::current()) {
         T& value = checked(g).value_;
-        return with_value(shared_mutex::lock_owned(mutex_of(std::move(g))), value);
+        return with_value(shared_mutex::lock_owned(mutex_of(std::move(g)), where), value);
     }
-    static auto lock_shared_owned(std::shared_ptr<guarded_shared> g) {
+    static auto lock_shared_owned(std::shared_ptr<guarded_shared> g,
+                                  detail::lock_place where = detail::lock_place::current()) {
         T& value = checked(g).value_;
-        return with_value(shared_mutex::lock_shared_owned(mutex_of(std::move(g))), value);
+        return with_value(shared_mutex::lock_shared_owned(mutex_of(std::move(g)), where), value);
     }
-    static auto lock_upgradable_owned(std::shared_ptr<guarded_shared> g) {
+    static auto lock_upgradable_owned(std::shared_ptr<guarded_shared> g,
+                                      detail::lock_place where = detail::lock_place::current()) {
         T& value = checked(g).value_;
-        return with_value(shared_mutex::lock_upgradable_owned(mutex_of(std::move(g))), value);
+        return with_value(shared_mutex::lock_upgradable_owned(mutex_of(std::move(g)), where), value);
     }
 
     /// The same on a plain thread. @throws std::logic_error inside a task
-    guard blocking_lock() { return magpie::detail::blocking_wait(lock()); }
-    shared_guard blocking_lock_shared() { return magpie::detail::blocking_wait(lock_shared()); }
-    upgradable_guard blocking_lock_upgradable() {
-        return magpie::detail::blocking_wait(lock_upgradable());
+    guard blocking_lock(detail::lock_place where = detail::lock_place::current()) {
+        return magpie::detail::blocking_wait(lock(where));
+    }
+    shared_guard blocking_lock_shared(detail::lock_place where = detail::lock_place::current()) {
+        return magpie::detail::blocking_wait(lock_shared(where));
+    }
+    upgradable_guard blocking_lock_upgradable(
+        detail::lock_place where = detail::lock_place::current()) {
+        return magpie::detail::blocking_wait(lock_upgradable(where));
     }
 
     /// Whether somebody wrote, or read, a moment ago.

@@ -3,6 +3,7 @@
 #include <magpie/core/detail/blocking_wait.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/sync/detail/lock_access.hpp>
+#include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 
 #include <array>
@@ -42,6 +43,7 @@ public:
     struct target {
         permit_queue* queue = nullptr;
         std::uint64_t amount = 0;
+        [[no_unique_address]] lock_entry entry = {}; // while this one is waited for, it is the waiter's
     };
 
 protected:
@@ -53,19 +55,23 @@ protected:
     /// @throws std::logic_error if one of them is there twice
     static void check(std::span<const target> targets);
 
-    bool try_all(std::span<const target> targets) noexcept;
-    bool wait(std::span<const target> targets) noexcept;
+    bool try_all(std::span<target> targets) noexcept;
+    bool wait(std::span<target> targets) noexcept;
     cancel_answer give_up(std::span<const target> targets) noexcept {
         return targets[next_].queue->leave(*this);
     }
     /// What is held and nobody has taken.
-    void give_back(std::span<const target> targets) noexcept;
+    void give_back(std::span<target> targets) noexcept;
 
     /// Makes the guards the caller's. @throws std::logic_error if it was awaited before
     void take();
 
 private:
-    bool try_others(std::span<const target> targets) noexcept;
+    bool try_others(std::span<target> targets) noexcept;
+    static void give_back(target& t) noexcept {
+        t.entry.lets_go();
+        t.queue->give(t.amount);
+    }
 
     std::size_t next_ = 0; // which is tried or waited for first
     bool has_all_ = false;
@@ -74,41 +80,6 @@ private:
 };
 
 } // namespace detail
-
-/// The wait for several locks. @see scoped_lock
-template <class... Locks>
-class [[nodiscard("co_await it")]] scoped_lock_operation
-    : public operation<scoped_lock_operation<Locks...>, detail::scoped_lock_waiter> {
-    using base = operation<scoped_lock_operation, detail::scoped_lock_waiter>;
-    using access = detail::lock_access;
-    using target = detail::scoped_lock_waiter::target;
-
-public:
-    static constexpr cancel_safety safety = cancel_safety::safe;
-
-    explicit scoped_lock_operation(Locks&... locks)
-        : locks_(&locks...), targets_{target{&access::queue(locks), access::amount(locks)}...} {
-        this->check(targets_);
-    }
-    scoped_lock_operation(scoped_lock_operation&& other) noexcept
-        : base(std::move(other)), locks_(other.locks_), targets_(other.targets_) {}
-    ~scoped_lock_operation() { this->give_back(targets_); }
-
-    bool try_complete() noexcept { return this->try_all(targets_); }
-    bool publish() noexcept { return this->wait(targets_); }
-
-    /// @throws std::logic_error if it was awaited before
-    scoped_guards<typename Locks::guard...> await_resume() {
-        this->take();
-        return std::apply([](auto*... lock) { return scoped_guards(access::adopt(*lock)...); }, locks_);
-    }
-
-private:
-    cancel_answer cancel() noexcept override { return this->give_up(targets_); }
-
-    std::tuple<Locks*...> locks_;
-    std::array<target, sizeof...(Locks)> targets_;
-};
 
 /// Waits for several locks, of any of the kinds `mutex`, `guarded`, `shared_mutex`, `guarded_shared` (for
 /// writing), without a deadlock, in whatever order others lock them. Gives a `scoped_guards`.
@@ -130,10 +101,51 @@ private:
 /// }
 /// @endcode
 template <class... Locks>
-scoped_lock_operation<Locks...> scoped_lock(Locks&... locks) {
+class [[nodiscard("co_await it")]] scoped_lock
+    : public operation<scoped_lock<Locks...>, detail::scoped_lock_waiter> {
     static_assert(sizeof...(Locks) > 0, "a scoped_lock over nothing locks nothing: name the locks");
-    return scoped_lock_operation<Locks...>(locks...);
-}
+
+    using base = operation<scoped_lock, detail::scoped_lock_waiter>;
+    using access = detail::lock_access;
+    using target = detail::scoped_lock_waiter::target;
+
+public:
+    static constexpr cancel_safety safety = cancel_safety::safe;
+
+    explicit scoped_lock(Locks&... locks, detail::lock_place where = detail::lock_place::current())
+        : locks_(&locks...), targets_{target{&access::queue(locks), access::amount(locks)}...} {
+        this->check(targets_);
+        std::size_t i = 0;
+        (targets_[i++].entry.is_for(access::traced(locks), lock_mode::exclusive, where), ...);
+    }
+    scoped_lock(scoped_lock&& other) noexcept
+        : base(std::move(other)), locks_(other.locks_), targets_(std::move(other.targets_)) {}
+    ~scoped_lock() { this->give_back(targets_); }
+
+    bool try_complete() noexcept { return this->try_all(targets_); }
+    bool publish() noexcept { return this->wait(targets_); }
+
+    /// @throws std::logic_error if it was awaited before
+    scoped_guards<typename Locks::guard...> await_resume() {
+        this->take();
+        std::size_t i = 0;
+        return std::apply(
+            [&](auto*... lock) { // in braces, for they are evaluated in order
+                return scoped_guards<typename Locks::guard...>{
+                    access::adopt(*lock, std::move(targets_[i++].entry))...};
+            },
+            locks_);
+    }
+
+private:
+    cancel_answer cancel() noexcept override { return this->give_up(targets_); }
+
+    std::tuple<Locks*...> locks_;
+    std::array<target, sizeof...(Locks)> targets_;
+};
+
+template <class... Locks>
+scoped_lock(Locks&...) -> scoped_lock<Locks...>;
 
 /// The same on a plain thread. @throws std::logic_error also inside a task
 template <class... Locks>

@@ -2,8 +2,10 @@
 
 #include <magpie/core/detail/blocking_wait.hpp>
 #include <magpie/core/operation.hpp>
+#include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 #include <magpie/sync/guard.hpp>
+#include <magpie/sync/lock_name.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -65,6 +67,8 @@ public:
     /// @param max_readers how many readers there are at a time: 1 up to `most_readers`
     /// @throws std::logic_error if it is out of that range
     explicit shared_mutex(std::size_t max_readers = most_readers);
+    /// The same with a name for reports. @see lock_name
+    explicit shared_mutex(lock_name name, std::size_t max_readers = most_readers);
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
@@ -74,32 +78,39 @@ public:
     /// Cancel-safe: it gives up its place, and lets those behind it go on.
     /// @par Complexity
     /// O(1), also to drop it; no allocation. One compare-exchange if it is free, another to let go of it.
-    lock_operation<shared_mutex*, exclusive> lock() noexcept;
+    ///
+    /// (`where` is for reports of a build with MAGPIE_LOCK_TRACE, here and in what follows: leave it out.)
+    lock_operation<shared_mutex*, exclusive> lock(
+        detail::lock_place where = detail::lock_place::current()) noexcept;
 
     /// Waits until it can read. Gives a `shared_guard`. As `lock`.
-    lock_operation<shared_mutex*, shared> lock_shared() noexcept;
+    lock_operation<shared_mutex*, shared> lock_shared(
+        detail::lock_place where = detail::lock_place::current()) noexcept;
 
     /// Waits until it can read, and nobody else is an upgradable reader. Gives an `upgradable_guard`.
     /// Those who wait for an upgradable reader to go hold up nobody. As `lock`.
-    lock_upgradable_operation<shared_mutex*> lock_upgradable() noexcept;
+    lock_upgradable_operation<shared_mutex*> lock_upgradable(
+        detail::lock_place where = detail::lock_place::current()) noexcept;
 
     /// Takes the lock if that is possible and nobody waits for it.
-    std::optional<guard> try_lock() noexcept;
-    std::optional<shared_guard> try_lock_shared() noexcept;
-    std::optional<upgradable_guard> try_lock_upgradable() noexcept;
+    std::optional<guard> try_lock(detail::lock_place where = detail::lock_place::current()) noexcept;
+    std::optional<shared_guard> try_lock_shared(
+        detail::lock_place where = detail::lock_place::current()) noexcept;
+    std::optional<upgradable_guard> try_lock_upgradable(
+        detail::lock_place where = detail::lock_place::current()) noexcept;
 
     /// The same with guards that keep the mutex alive. @throws std::logic_error for a null pointer
     static lock_operation<std::shared_ptr<shared_mutex>, exclusive> lock_owned(
-        std::shared_ptr<shared_mutex> m);
+        std::shared_ptr<shared_mutex> m, detail::lock_place where = detail::lock_place::current());
     static lock_operation<std::shared_ptr<shared_mutex>, shared> lock_shared_owned(
-        std::shared_ptr<shared_mutex> m);
+        std::shared_ptr<shared_mutex> m, detail::lock_place where = detail::lock_place::current());
     static lock_upgradable_operation<std::shared_ptr<shared_mutex>> lock_upgradable_owned(
-        std::shared_ptr<shared_mutex> m);
+        std::shared_ptr<shared_mutex> m, detail::lock_place where = detail::lock_place::current());
 
     /// The same on a plain thread. @throws std::logic_error inside a task
-    guard blocking_lock();
-    shared_guard blocking_lock_shared();
-    upgradable_guard blocking_lock_upgradable();
+    guard blocking_lock(detail::lock_place where = detail::lock_place::current());
+    shared_guard blocking_lock_shared(detail::lock_place where = detail::lock_place::current());
+    upgradable_guard blocking_lock_upgradable(detail::lock_place where = detail::lock_place::current());
 
     /// Whether somebody wrote, or read, a moment ago.
     bool is_locked() const noexcept { return readers_.available() < max_readers_; }
@@ -117,11 +128,14 @@ private:
     const std::uint64_t max_readers_;
     detail::permit_queue readers_;
     detail::permit_queue upgrade_{1}; // who is the upgradable reader; he has a reader's permit as well
+    [[no_unique_address]] detail::traced_lock traced_;
 };
 
 struct shared_mutex::shared {
     static constexpr bool writes = false;
+    static constexpr lock_mode mode = lock_mode::shared;
     static detail::permit_queue& queue(shared_mutex& m) noexcept { return m.readers_; }
+    static detail::traced_lock& traced(shared_mutex& m) noexcept { return m.traced_; }
     static std::uint64_t amount(const shared_mutex&) noexcept { return 1; }
     static bool try_lock(shared_mutex& m) noexcept { return m.readers_.try_take(1); }
     static void let_go(shared_mutex& m) noexcept { m.readers_.give(1); }
@@ -131,7 +145,9 @@ struct shared_mutex::exclusive {
     using downgraded = shared;
 
     static constexpr bool writes = true;
+    static constexpr lock_mode mode = lock_mode::exclusive;
     static detail::permit_queue& queue(shared_mutex& m) noexcept { return m.readers_; }
+    static detail::traced_lock& traced(shared_mutex& m) noexcept { return m.traced_; }
     static std::uint64_t amount(const shared_mutex& m) noexcept { return m.max_readers_; }
     static bool try_lock(shared_mutex& m) noexcept { return m.readers_.try_take(m.max_readers_); }
     static void let_go(shared_mutex& m) noexcept { m.readers_.give(m.max_readers_); }
@@ -145,6 +161,7 @@ struct shared_mutex::upgradable {
     using upgrade_operation = sync::upgrade_operation<Owner>;
 
     static constexpr bool writes = false;
+    static constexpr lock_mode mode = lock_mode::upgradable;
     static void let_go(shared_mutex& m) noexcept {
         m.upgrade_.give(1); // first: who gets the last permit of a reader may destroy the mutex
         m.readers_.give(1);
@@ -168,12 +185,16 @@ public:
     using guard = basic_guard<Owner, shared_mutex::upgradable>;
     static constexpr cancel_safety safety = cancel_safety::safe;
 
-    explicit lock_upgradable_operation(Owner owner) noexcept : owner_(std::move(owner)) {}
+    lock_upgradable_operation(Owner owner, detail::lock_place where) noexcept
+        : owner_(std::move(owner)) {
+        this->entry_.is_for(owner_->traced_, lock_mode::upgradable, where);
+    }
     lock_upgradable_operation(lock_upgradable_operation&& other) noexcept
         : base(std::move(other)), owner_(std::exchange(other.owner_, nullptr)) {}
     ~lock_upgradable_operation() {
         if (owner_ == nullptr)
             return;
+        this->entry_.lets_go();
         if (is_upgradable_ || this->granted_)
             owner_->upgrade_.give(1);
         if (is_upgradable_ && this->granted_)
@@ -185,19 +206,27 @@ public:
         if (owner_ == nullptr) [[unlikely]]
             return true;
         if (!is_upgradable_) {
-            is_upgradable_ = std::exchange(this->granted_, false) || owner_->upgrade_.try_take(1);
-            if (!is_upgradable_)
-                return false;
+            if (!std::exchange(this->granted_, false)) {
+                if (!owner_->upgrade_.try_take(1))
+                    return false;
+                this->entry_.gets(*this);
+            }
+            is_upgradable_ = true;
         }
         this->granted_ = owner_->readers_.try_take(1);
+        if (this->granted_)
+            this->entry_.gets(*this);
         return this->granted_;
     }
     bool publish() noexcept {
+        this->entry_.asks(*this);
         if (!is_upgradable_) {
             this->retry_ = true;
             if (owner_->upgrade_.enter(*this))
                 return true;
             this->retry_ = false;
+            if (this->entry_.is_refused())
+                return false;
             is_upgradable_ = true;
         }
         return owner_->readers_.enter(*this);
@@ -207,7 +236,9 @@ public:
     guard await_resume() {
         if (owner_ == nullptr) [[unlikely]]
             detail::throw_locked_twice();
-        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr));
+        this->entry_.check();
+        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr),
+                                                 std::move(this->entry_));
     }
 
 private:
@@ -231,15 +262,21 @@ public:
     static constexpr cancel_safety safety = cancel_safety::safe;
 
     /// `owner` is the upgradable reader's, null if he holds nothing.
-    explicit upgrade_operation(Owner owner) noexcept : owner_(std::move(owner)) {
-        if (owner_ != nullptr)
+    upgrade_operation(Owner owner, detail::lock_entry&& reads, detail::lock_place where) noexcept
+        : owner_(std::move(owner)), reads_(std::move(reads)) {
+        if (owner_ != nullptr) {
             this->amount_ = owner_->max_readers_ - 1;
+            this->entry_.is_for(owner_->traced_, lock_mode::exclusive, where);
+        }
     }
     upgrade_operation(upgrade_operation&& other) noexcept
-        : base(std::move(other)), owner_(std::exchange(other.owner_, nullptr)) {}
+        : base(std::move(other)), owner_(std::exchange(other.owner_, nullptr)),
+          reads_(std::move(other.reads_)) {}
     ~upgrade_operation() {
         if (owner_ == nullptr)
             return;
+        reads_.lets_go();
+        this->entry_.lets_go();
         owner_->upgrade_.give(1);
         owner_->readers_.give(this->granted_ ? this->amount_ + 1 : 1);
     }
@@ -248,78 +285,95 @@ public:
         if (owner_ == nullptr) [[unlikely]]
             return true;
         this->granted_ = owner_->readers_.try_take(this->amount_);
+        if (this->granted_)
+            this->entry_.gets(*this);
         return this->granted_;
     }
     // In front: those who wait do so for the permit that it keeps.
-    bool publish() noexcept { return owner_->readers_.enter(*this, place::front); }
+    bool publish() noexcept {
+        this->entry_.asks(*this, &reads_);
+        return owner_->readers_.enter(*this, place::front);
+    }
 
     /// @throws std::logic_error if the guard held nothing, or if it was awaited before
     guard await_resume() {
         if (owner_ == nullptr) [[unlikely]]
             detail::throw_not_locked();
+        this->entry_.check();
+        reads_.lets_go();
         owner_->upgrade_.give(1);
-        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr));
+        return detail::guard_access::make<guard>(std::exchange(owner_, nullptr),
+                                                 std::move(this->entry_));
     }
 
 private:
     cancel_answer cancel() noexcept override { return owner_->readers_.leave(*this); }
 
     Owner owner_;
+    [[no_unique_address]] detail::kept_lock_entry reads_;
 };
 
-inline lock_operation<shared_mutex*, shared_mutex::exclusive> shared_mutex::lock() noexcept {
-    return lock_operation<shared_mutex*, exclusive>(this);
+inline lock_operation<shared_mutex*, shared_mutex::exclusive> shared_mutex::lock(
+    detail::lock_place where) noexcept {
+    return lock_operation<shared_mutex*, exclusive>(this, where);
 }
-inline lock_operation<shared_mutex*, shared_mutex::shared> shared_mutex::lock_shared() noexcept {
-    return lock_operation<shared_mutex*, shared>(this);
+inline lock_operation<shared_mutex*, shared_mutex::shared> shared_mutex::lock_shared(
+    detail::lock_place where) noexcept {
+    return lock_operation<shared_mutex*, shared>(this, where);
 }
-inline lock_upgradable_operation<shared_mutex*> shared_mutex::lock_upgradable() noexcept {
-    return lock_upgradable_operation<shared_mutex*>(this);
+inline lock_upgradable_operation<shared_mutex*> shared_mutex::lock_upgradable(
+    detail::lock_place where) noexcept {
+    return lock_upgradable_operation<shared_mutex*>(this, where);
 }
 
-inline std::optional<shared_mutex::guard> shared_mutex::try_lock() noexcept {
+inline std::optional<shared_mutex::guard> shared_mutex::try_lock(detail::lock_place where) noexcept {
     if (!readers_.try_take(max_readers_))
         return std::nullopt;
-    return detail::guard_access::make<guard>(this);
+    return detail::guard_access::make<guard>(
+        this, detail::lock_entry::taken(traced_, lock_mode::exclusive, where));
 }
-inline std::optional<shared_mutex::shared_guard> shared_mutex::try_lock_shared() noexcept {
+inline std::optional<shared_mutex::shared_guard> shared_mutex::try_lock_shared(
+    detail::lock_place where) noexcept {
     if (!readers_.try_take(1))
         return std::nullopt;
-    return detail::guard_access::make<shared_guard>(this);
+    return detail::guard_access::make<shared_guard>(
+        this, detail::lock_entry::taken(traced_, lock_mode::shared, where));
 }
-inline std::optional<shared_mutex::upgradable_guard> shared_mutex::try_lock_upgradable() noexcept {
+inline std::optional<shared_mutex::upgradable_guard> shared_mutex::try_lock_upgradable(
+    detail::lock_place where) noexcept {
     if (!try_take_upgradable())
         return std::nullopt;
-    return detail::guard_access::make<upgradable_guard>(this);
+    return detail::guard_access::make<upgradable_guard>(
+        this, detail::lock_entry::taken(traced_, lock_mode::upgradable, where));
 }
 
 inline lock_operation<std::shared_ptr<shared_mutex>, shared_mutex::exclusive> shared_mutex::lock_owned(
-    std::shared_ptr<shared_mutex> m) {
+    std::shared_ptr<shared_mutex> m, detail::lock_place where) {
     if (m == nullptr) [[unlikely]]
         detail::throw_no_mutex();
-    return lock_operation<std::shared_ptr<shared_mutex>, exclusive>(std::move(m));
+    return lock_operation<std::shared_ptr<shared_mutex>, exclusive>(std::move(m), where);
 }
 inline lock_operation<std::shared_ptr<shared_mutex>, shared_mutex::shared> shared_mutex::
-    lock_shared_owned(std::shared_ptr<shared_mutex> m) {
+    lock_shared_owned(std::shared_ptr<shared_mutex> m, detail::lock_place where) {
     if (m == nullptr) [[unlikely]]
         detail::throw_no_mutex();
-    return lock_operation<std::shared_ptr<shared_mutex>, shared>(std::move(m));
+    return lock_operation<std::shared_ptr<shared_mutex>, shared>(std::move(m), where);
 }
 inline lock_upgradable_operation<std::shared_ptr<shared_mutex>> shared_mutex::lock_upgradable_owned(
-    std::shared_ptr<shared_mutex> m) {
+    std::shared_ptr<shared_mutex> m, detail::lock_place where) {
     if (m == nullptr) [[unlikely]]
         detail::throw_no_mutex();
-    return lock_upgradable_operation<std::shared_ptr<shared_mutex>>(std::move(m));
+    return lock_upgradable_operation<std::shared_ptr<shared_mutex>>(std::move(m), where);
 }
 
-inline shared_mutex::guard shared_mutex::blocking_lock() {
-    return magpie::detail::blocking_wait(lock());
+inline shared_mutex::guard shared_mutex::blocking_lock(detail::lock_place where) {
+    return magpie::detail::blocking_wait(lock(where));
 }
-inline shared_mutex::shared_guard shared_mutex::blocking_lock_shared() {
-    return magpie::detail::blocking_wait(lock_shared());
+inline shared_mutex::shared_guard shared_mutex::blocking_lock_shared(detail::lock_place where) {
+    return magpie::detail::blocking_wait(lock_shared(where));
 }
-inline shared_mutex::upgradable_guard shared_mutex::blocking_lock_upgradable() {
-    return magpie::detail::blocking_wait(lock_upgradable());
+inline shared_mutex::upgradable_guard shared_mutex::blocking_lock_upgradable(detail::lock_place where) {
+    return magpie::detail::blocking_wait(lock_upgradable(where));
 }
 
 } // namespace magpie::sync

@@ -44,6 +44,13 @@ public:
         __builtin_prefetch(at + 128, 1); // where the compiler keeps how far a coroutine has come
     }
     static const strand& strand_of(const leaf& l) noexcept { return l.owner(); }
+#if defined(MAGPIE_LOCK_TRACE)
+    static const branch& branch_of(const leaf& l) noexcept { return *l.where(); }
+    static promise_base* innermost(const branch& b) noexcept { return b.innermost_; }
+    static const branch* parent(const branch& b) noexcept { return b.parent_; }
+    /// Of a branch with a parent: whether that goes on when all its branches have ended, and not before.
+    static bool parent_waits_for_all(const branch& b) noexcept;
+#endif
     static void prefetch_strand(const leaf& l) noexcept {
         const auto* const at = reinterpret_cast<const char*>(l.where());
         __builtin_prefetch(at, 1);

@@ -26,10 +26,23 @@ public:
 
 protected:
     ~branch_owner() = default;
+
+#if defined(MAGPIE_LOCK_TRACE)
+    /// It ends with the last of its branches, whatever the others have come to.
+    void ends_with_all() noexcept { ends_with_all_ = true; }
+
+private:
+    friend class leaf_access;
+    bool ends_with_all_ = false;
+#else
+    void ends_with_all() noexcept {}
+#endif
 };
 
 /// What each branch of a composite has in common. Movable until it starts.
 class owned_branch : public branch {
+    friend class leaf_access;
+
 public:
     owned_branch() noexcept = default;
     owned_branch(owned_branch&&) noexcept = default;
@@ -70,13 +83,20 @@ protected:
             : owner(parent.owner()), unconstrained(parent.unconstrained),
               // What awaits a composite is a strand's main branch or one of these: no virtual call.
               context(&parent != &parent.owner() ? static_cast<const owned_branch&>(parent).context_
-                                                 : nullptr) {}
+                                                 : nullptr) {
+#if defined(MAGPIE_LOCK_TRACE)
+            of = &parent;
+#endif
+        }
         strand& owner;
         bool unconstrained;
         const task_context* context;
+#if defined(MAGPIE_LOCK_TRACE)
+        const branch* of;
+#endif
     };
     void attach(const above& parent, branch_owner& owner) noexcept {
-        place_below(parent.owner, parent.unconstrained);
+        attach_below(parent);
         if (context_ == nullptr)
             context_ = parent.context;
         owner_ = &owner;
@@ -84,7 +104,7 @@ protected:
     }
     /// The same for one that nothing was bound in, and whose end is told from the start.
     void attach_new(const above& parent, branch_owner& owner) noexcept {
-        place_below(parent.owner, parent.unconstrained);
+        attach_below(parent);
         context_ = parent.context;
         owner_ = &owner;
     }
@@ -99,6 +119,13 @@ protected:
     }
 
 private:
+    void attach_below(const above& parent) noexcept {
+        place_below(parent.owner, parent.unconstrained);
+#if defined(MAGPIE_LOCK_TRACE)
+        parent_ = parent.of;
+#endif
+    }
+
     std::coroutine_handle<> gone() noexcept override { return owner_->branch_gone(*this); }
 
     const task_context* context() const noexcept final {
@@ -111,6 +138,13 @@ private:
 protected:
     const task_context* context_ = nullptr; ///< null: the strand's
 };
+
+#if defined(MAGPIE_LOCK_TRACE)
+// Only these have a parent.
+inline bool leaf_access::parent_waits_for_all(const branch& b) noexcept {
+    return static_cast<const owned_branch&>(b).composite().ends_with_all_;
+}
+#endif
 
 /// Receives an exception that has no other way out of the task whose strand this is: it goes to the
 /// hook for unhandled ones. On the strand's turn.

@@ -93,16 +93,33 @@ inline void deallocate_cell(void* block, std::size_t size) noexcept {
 }
 #endif
 
+#if defined(MAGPIE_LOCK_TRACE)
+// How far a frame goes is what tells whose a lock is. Only its allocation knows, and the promise is made next.
+// Not inlined: they look at thread-locals (R41).
+void note_new_frame(const void* block, std::size_t size) noexcept;
+/// The end of the frame that was allocated last on this thread, if `promise` stands in it. Else null: the
+/// frame is part of another one.
+const void* end_of_new_frame(const void* promise) noexcept;
+#else
+inline void note_new_frame(const void*, std::size_t) noexcept {}
+#endif
+
 /// The memory of a coroutine's frame: a base of its promise.
 struct in_frame_memory {
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void* operator new(std::size_t size) {
+        void* const block = allocate_frame(size);
+        note_new_frame(block, size);
+        return block;
+    }
     static void operator delete(void* block, std::size_t size) noexcept {
         deallocate_frame(block, size);
     }
     // clang with -fcoro-aligned-allocation, which the build exports, says how a frame has to be aligned: one
     // that needs no 64 may stand in a smaller block.
     static void* operator new(std::size_t size, std::align_val_t alignment) {
-        return allocate_frame(size, static_cast<std::size_t>(alignment));
+        void* const block = allocate_frame(size, static_cast<std::size_t>(alignment));
+        note_new_frame(block, size);
+        return block;
     }
     static void operator delete(void* block, std::size_t size, std::align_val_t alignment) noexcept {
         deallocate_frame(block, size, static_cast<std::size_t>(alignment));

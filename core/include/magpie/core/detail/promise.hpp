@@ -35,6 +35,9 @@ struct child_slot : child_link {
 /// `from_promise` of it gives the right handle (research: both compilers).
 struct promise_base : in_frame_memory {
     branch* branch_ = nullptr; ///< where the coroutine runs; set when it is started or spawned
+#if defined(MAGPIE_LOCK_TRACE)
+    const void* const frame_end = end_of_new_frame(this); ///< null: it is part of another frame
+#endif
 
     /// The awaiter that owns this frame; null at a branch's root.
     child_link* link() const noexcept {
@@ -116,6 +119,17 @@ inline branch* leaf::where() const noexcept {
 }
 
 inline strand& leaf::owner() const noexcept { return where()->owner(); }
+
+#if defined(MAGPIE_LOCK_TRACE)
+inline void leaf::set_place(detail::promise_base& at) noexcept {
+    place_ = reinterpret_cast<std::uintptr_t>(&at);
+    at.branch_->innermost_ = &at;
+}
+inline void leaf::set_place(branch& b) noexcept {
+    place_ = reinterpret_cast<std::uintptr_t>(&b) | lone;
+    b.innermost_ = nullptr;
+}
+#endif
 
 inline bool leaf::is_alone() const noexcept { return where() == &where()->owner(); }
 

@@ -7,6 +7,7 @@
 #include <magpie/sync/shared_mutex.hpp>
 
 #include <cstdint>
+#include <utility>
 
 namespace magpie::sync::detail {
 
@@ -14,7 +15,10 @@ namespace magpie::sync::detail {
 struct lock_access {
     static permit_queue& queue(mutex& m) noexcept { return m.queue_; }
     static std::uint64_t amount(const mutex&) noexcept { return 1; }
-    static mutex::guard adopt(mutex& m) noexcept { return guard_access::make<mutex::guard>(&m); }
+    static traced_lock& traced(mutex& m) noexcept { return m.traced_; }
+    static mutex::guard adopt(mutex& m, lock_entry&& entry) noexcept {
+        return guard_access::make<mutex::guard>(&m, std::move(entry));
+    }
 
     template <class T>
     static permit_queue& queue(guarded<T>& g) noexcept {
@@ -25,14 +29,19 @@ struct lock_access {
         return 1;
     }
     template <class T>
-    static typename guarded<T>::guard adopt(guarded<T>& g) noexcept {
-        return guard_access::make_locked(adopt(g.mutex_), g.value_);
+    static traced_lock& traced(guarded<T>& g) noexcept {
+        return traced(g.mutex_);
+    }
+    template <class T>
+    static typename guarded<T>::guard adopt(guarded<T>& g, lock_entry&& entry) noexcept {
+        return guard_access::make_locked(adopt(g.mutex_, std::move(entry)), g.value_);
     }
 
     static permit_queue& queue(shared_mutex& m) noexcept { return m.readers_; }
     static std::uint64_t amount(const shared_mutex& m) noexcept { return m.max_readers_; }
-    static shared_mutex::guard adopt(shared_mutex& m) noexcept {
-        return guard_access::make<shared_mutex::guard>(&m);
+    static traced_lock& traced(shared_mutex& m) noexcept { return m.traced_; }
+    static shared_mutex::guard adopt(shared_mutex& m, lock_entry&& entry) noexcept {
+        return guard_access::make<shared_mutex::guard>(&m, std::move(entry));
     }
 
     template <class T>
@@ -44,8 +53,12 @@ struct lock_access {
         return amount(g.mutex_);
     }
     template <class T>
-    static typename guarded_shared<T>::guard adopt(guarded_shared<T>& g) noexcept {
-        return guard_access::make_locked(adopt(g.mutex_), g.value_);
+    static traced_lock& traced(guarded_shared<T>& g) noexcept {
+        return traced(g.mutex_);
+    }
+    template <class T>
+    static typename guarded_shared<T>::guard adopt(guarded_shared<T>& g, lock_entry&& entry) noexcept {
+        return guard_access::make_locked(adopt(g.mutex_, std::move(entry)), g.value_);
     }
 };
 

@@ -3,6 +3,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/spin.hpp>
 #include <magpie/core/detail/spin_lock.hpp>
+#include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/wait_list.hpp>
 
 #include <cstdint>
@@ -22,7 +23,8 @@ protected:
     ~permit_waiter() = default;
 
     std::uint64_t amount_ = 1;
-    bool granted_ = false; ///< it has them: whoever destroys it gives them back
+    bool granted_ = false;                   ///< it has them: whoever destroys it gives them back
+    [[no_unique_address]] lock_entry entry_; ///< of permits that are a lock
 
 private:
     friend class permit_queue;
@@ -79,7 +81,8 @@ public:
     /// Where a waiter enters: in front of all others is for who keeps permits that they wait for.
     enum class place : unsigned char { back, front };
 
-    /// Lets `w` wait for its permits. False: it has got them at once (`granted_`), or the queue is closed.
+    /// Lets `w` wait for its permits. False: it has got them at once (`granted_`), or the queue is closed, or
+    /// its entry was refused.
     bool enter(permit_waiter& w, place where = place::back) noexcept;
 
     /// Takes a waiter back.
