@@ -123,7 +123,8 @@ inline strand& leaf::owner() const noexcept { return where()->owner(); }
 #if defined(MAGPIE_LOCK_TRACE)
 inline void leaf::set_place(detail::promise_base& at) noexcept {
     place_ = reinterpret_cast<std::uintptr_t>(&at);
-    at.branch_->innermost_ = &at;
+    if (at.branch_->innermost_ != &at) // it is set twice, and looked at as soon as a branch below waits
+        at.branch_->innermost_ = &at;
 }
 inline void leaf::set_place(branch& b) noexcept {
     place_ = reinterpret_cast<std::uintptr_t>(&b) | lone;
