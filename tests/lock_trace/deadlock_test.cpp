@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -277,6 +278,31 @@ TEST_SUITE("lock_trace.deadlock") {
         other.abort();
         ex.run_until_idle();
         CHECK(joined.is_finished());
+    }
+
+    TEST_CASE("a select that has got one of two locks waits for the other one no more") {
+        mutex a("a");
+        mutex b("b");
+        event go;
+        const test::captured_log log;
+        test::manual_executor ex;
+        auto first_b = b.try_lock();
+        auto either = [](mutex& x, mutex& y) -> task<std::size_t> {
+            auto guard = co_await magpie::select(x.lock(), y.lock());
+            co_return guard.index();
+        };
+        start(ex, "other", lock_both(a, b, go)).detach();
+        ex.run_until_idle();
+        auto selects = start(ex, "selects", either(a, b));
+        ex.run_until_idle();
+        go.set();
+        ex.run_until_idle();
+        first_b.reset(); // it is the select's, which has not gone on yet
+        CHECK(log.text().empty());
+        ex.run_until_idle();
+        CHECK(selects.blocking_join() == 1);
+        CHECK(ex.live() == 0);
+        CHECK(log.text().empty());
     }
 
     TEST_CASE("no word of locks taken in order, and of branches that let go of what others wait for") {
