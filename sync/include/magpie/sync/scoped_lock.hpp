@@ -128,17 +128,16 @@ public:
     /// @throws std::logic_error if it was awaited before
     scoped_guards<typename Locks::guard...> await_resume() {
         this->take();
-        std::size_t i = 0;
-        return std::apply(
-            [&](auto*... lock) { // in braces, for they are evaluated in order
-                return scoped_guards<typename Locks::guard...>{
-                    access::adopt(*lock, std::move(targets_[i++].entry))...};
-            },
-            locks_);
+        return guards(std::index_sequence_for<Locks...>());
     }
 
 private:
     cancel_answer cancel() noexcept override { return this->give_up(targets_); }
+
+    template <std::size_t... I>
+    scoped_guards<typename Locks::guard...> guards(std::index_sequence<I...>) {
+        return scoped_guards(access::adopt(*std::get<I>(locks_), std::move(targets_[I].entry))...);
+    }
 
     std::tuple<Locks*...> locks_;
     std::array<target, sizeof...(Locks)> targets_;
