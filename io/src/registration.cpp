@@ -241,7 +241,9 @@ void registration::fail() noexcept {
     constexpr std::uint64_t last_tick = std::numeric_limits<std::uint64_t>::max() >> 1;
     set_word(reading, last_tick);
     set_word(writing, last_tick);
-    if ((flags_.load(std::memory_order_seq_cst) & has_others) != 0) // (O)
+    // Relaxed: the sign above went into the same atomic. Who joins the others behind it sees it; of who did
+    // before it, this load cannot miss the flag.
+    if ((flags_.load(std::memory_order_relaxed) & has_others) != 0)
         wake_others(0xff);
 }
 
