@@ -61,6 +61,11 @@ void give_back(void* p) noexcept {
     std::memset(p, freed_byte, b->size);
 }
 
+// By a comparison with itself, a byte further on: a library's is much faster than a loop.
+bool is_filled(const unsigned char* bytes, std::size_t size, unsigned char with) noexcept {
+    return size == 0 || (bytes[0] == with && std::memcmp(bytes, bytes + 1, size - 1) == 0);
+}
+
 void make_arena() noexcept {
     void* const p = ::mmap(nullptr, arena_bytes, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -86,7 +91,7 @@ void check_blocks() {
         const auto* const bytes = reinterpret_cast<const unsigned char*>(b + 1);
         if (!b->freed)
             ++leaks;
-        else if (std::any_of(bytes, bytes + b->size, [](unsigned char c) { return c != freed_byte; }))
+        else if (!is_filled(bytes, b->size, freed_byte))
             fail("use after free", "a block was written to after it was freed");
         at += sizeof(block) + rounded(b->size);
     }

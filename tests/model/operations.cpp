@@ -18,6 +18,15 @@ void check_alive(bool alive) noexcept {
         fail("use after free", "an operation on something that is gone");
 }
 
+// What a location says of its history.
+std::uint64_t history_of(std::uint32_t execution, std::uint32_t number) noexcept {
+    return std::uint64_t{execution} << 32 | number;
+}
+std::uint32_t execution_of(std::uint64_t history) noexcept {
+    return static_cast<std::uint32_t>(history >> 32);
+}
+std::uint32_t number_of(std::uint64_t history) noexcept { return static_cast<std::uint32_t>(history); }
+
 std::uint8_t self() noexcept { return static_cast<std::uint8_t>(current_thread()); }
 
 } // namespace
@@ -27,8 +36,8 @@ std::uint8_t self() noexcept { return static_cast<std::uint8_t>(current_thread()
 void location::end() noexcept { alive_ = 0; }
 
 void location::show_latest() const noexcept {
-    if (execution_ != 0 && execution_ == execution())
-        atomics().show_latest(atomics()[history_], self(), now());
+    if (history_ != 0 && execution_of(history_) == execution())
+        atomics().show_latest(atomics()[number_of(history_)], self(), now());
 }
 
 /// A thread's turn at an atomic.
@@ -38,11 +47,10 @@ public:
         : operation_{what, &l, at, l.type(), name_of(order)}, location_(l) {
         await_turn(operation_);
         check_alive(l.is_alive());
-        memory::look_at_load(&l, 1); // in the scenario's name
-        if (execution() != 0 && l.execution_ != execution()) {
+        memory::look_at_load(&l.value_, sizeof l.value_); // in the scenario's name
+        if (execution() != 0 && execution_of(l.history_) != execution()) {
             const memory::counting ours(false);
-            l.execution_ = execution();
-            l.history_ = atomics().add(l.value_);
+            l.history_ = history_of(execution(), atomics().add(l.value_));
         }
     }
 
@@ -80,7 +88,7 @@ public:
     }
 
 private:
-    history& past() const noexcept { return atomics()[location_.history_]; }
+    history& past() const noexcept { return atomics()[number_of(location_.history_)]; }
     void put(std::memory_order order, std::uint64_t desired) {
         const memory::counting ours(false);
         if (execution() != 0)
@@ -217,7 +225,7 @@ void mutex::lock(source at) noexcept {
 }
 
 void mutex::enter() noexcept {
-    memory::look_at_load(this, 1); // it has to be made before, and destroyed after
+    memory::look_at_load(&alive_, sizeof alive_); // it has to be made before, and destroyed after
     if (execution_ != 0 && execution_ == execution())
         now().join(known_);
 }

@@ -31,6 +31,7 @@ constexpr moment last_first = (several >> thread_bits) - 2 * most_times;
 struct seen {
     moment store;
     moment load;
+    friend bool operator==(const seen&, const seen&) = default;
 };
 
 // One for each word of the arena. Where an access was to a part of it, its bytes have their own: `store`
@@ -105,12 +106,12 @@ void load(seen& s, const void* address, moment now) noexcept {
         clocks[number - before_clocks].set(running, (*happened)[running]);
 }
 
-void store(seen& s, const void* address, moment now, const char* what) noexcept {
+[[gnu::noinline]] void check_all(const seen& s, const void* address, moment now,
+                                 const char* what) noexcept {
     if (s.store == now && s.load == 0)
         return;
     check_store(s, address, what);
     check_loads(s, address, what);
-    s = {now, 0};
 }
 
 /// The bytes of a word, if it has any in this execution.
@@ -126,32 +127,42 @@ seen_bytes& make_parts(seen& w) {
     return bytes;
 }
 
+/// For the bytes [at, end) of a word, of which some are not accessed, or have their own.
+template <bool Stores, class Visit>
+[[gnu::noinline]] void visit_bytes(const char* first, std::size_t at, std::size_t end,
+                                   Visit visit) noexcept {
+    seen& w = shadow[at / word];
+    seen_bytes* bytes = parts_of(w);
+    if (bytes == nullptr && end - at == word) {
+        w = {0, 0}; // they were of an earlier execution
+        visit(w, first + at);
+        return;
+    }
+    if (bytes == nullptr)
+        bytes = &make_parts(w);
+    for (std::size_t i = at; i < end; ++i)
+        visit((*bytes)[i % word], first + i);
+    if (Stores && end - at == word)
+        w = bytes->front();
+}
+
 /// Calls `visit(seen, address)` for each word, or byte of a word, of which an access is. A word that is stored to
 /// as a whole has no bytes any more.
 template <bool Stores, class Visit>
-void visit_all(const void* address, std::size_t size, const Visit& visit) noexcept {
+void visit_all(const void* address, std::size_t size, Visit visit) noexcept {
     const std::ptrdiff_t offset = counts() && happened != nullptr ? arena_offset(address) : -1;
     if (offset < 0)
         return;
     const auto* const first = static_cast<const char*>(address) - offset;
     std::size_t at = static_cast<std::size_t>(offset);
     for (const std::size_t end = at + size; at < end;) {
-        seen& w = shadow[at / word];
-        const std::size_t next = std::min(end, at / word * word + word);
-        seen_bytes* bytes = parts_of(w);
-        if (bytes == nullptr && next - at == word) {
-            if (w.store == several) // of an earlier execution
-                w = {0, 0};
-            visit(w, first + at);
-        } else {
-            if (bytes == nullptr)
-                bytes = &make_parts(w);
-            for (std::size_t i = at; i < next; ++i)
-                visit((*bytes)[i % word], first + i);
-            if (Stores && next - at == word)
-                w = bytes->front();
+        for (; at % word == 0 && end - at >= word && shadow[at / word].store != several; at += word)
+            visit(shadow[at / word], first + at); // nearly always
+        if (at < end) {
+            const std::size_t next = std::min(end, at / word * word + word);
+            visit_bytes<Stores>(first, at, next, visit);
+            at = next;
         }
-        at = next;
     }
 }
 
@@ -186,8 +197,15 @@ void look_at_load(const void* address, std::size_t size) noexcept {
 }
 
 void look_at_store(const void* address, std::size_t size, const char* what) noexcept {
-    visit_all<true>(address, size,
-                    [now = now(), what](seen& s, const void* a) { store(s, a, now, what); });
+    // What belongs together was mostly seen together: a runtime that is set up and freed, say.
+    const auto visit = [now = now(), what, checked = seen{0, 0}](seen& s, const void* a) mutable {
+        if (s != checked) {
+            check_all(s, a, now, what);
+            checked = s;
+        }
+        s = {now, 0};
+    };
+    visit_all<true>(address, size, visit);
 }
 
 } // namespace magpie_model::memory

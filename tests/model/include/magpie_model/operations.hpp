@@ -63,8 +63,9 @@ private:
     std::uint64_t initial_;
     std::string_view type_;
     std::uint64_t alive_ = alive_mark;
-    mutable std::uint32_t execution_ = 0; // the one in which it has a history ...
-    mutable std::uint32_t history_ = 0;   // ... and its number
+    /// The execution in which it has a history, and the number of that. (One word, so that an atomic is made by whole
+    /// words: a part of one has a price in races.cpp.)
+    mutable std::uint64_t history_ = 0;
 };
 
 class mutex {
