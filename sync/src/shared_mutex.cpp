@@ -4,7 +4,7 @@ namespace magpie::sync {
 
 namespace {
 
-std::size_t checked(std::size_t max_readers) {
+std::size_t checked_readers(std::size_t max_readers) {
     if (max_readers == 0 || max_readers > shared_mutex::most_readers)
         magpie::detail::throw_usage_error(
             "a shared_mutex has at least one reader at a time and at most "
@@ -15,12 +15,12 @@ std::size_t checked(std::size_t max_readers) {
 } // namespace
 
 shared_mutex::shared_mutex(std::size_t max_readers)
-    : max_readers_(checked(max_readers)), readers_(max_readers) {
+    : max_readers_(checked_readers(max_readers)), readers_(max_readers) {
     if (max_readers == 1)
         traced_.set_one_reader();
 }
 shared_mutex::shared_mutex(lock_name name, std::size_t max_readers)
-    : max_readers_(checked(max_readers)), readers_(max_readers), traced_(name) {
+    : max_readers_(checked_readers(max_readers)), readers_(max_readers), traced_(name) {
     if (max_readers == 1)
         traced_.set_one_reader();
 }
