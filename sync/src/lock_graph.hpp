@@ -289,7 +289,8 @@ private:
                                                     : "which " + text_of(next.party_) +
                                                           " holds since " + text_of(by.where_) + "; ";
             }
-            text += "take locks in one order everywhere, or together by scoped_lock";
+            text += all.size() == 1 ? "let go of that guard first, or go on with it"
+                                    : "take locks in one order everywhere, or together by scoped_lock";
             messages_.emplace_back(is_certain ? log_level::error : log_level::warning, std::move(text));
         } catch (const std::bad_alloc&) {
             has_lost_ = true;

@@ -474,6 +474,7 @@ TEST_SUITE("lock_trace.deadlock") {
         auto h = start(ex, "waits", f(m));
         ex.run_until_idle();
         CHECK(log.count("may be waited for for ever") == 1);
+        CHECK(log.contains("let go of that guard first"));
         ex.advance(2s);
         CHECK_FALSE(h.blocking_join());
     }
