@@ -245,7 +245,7 @@ void runtime_core::unpark(std::size_t place) noexcept {
 }
 
 bool runtime_core::work_anywhere() const noexcept {
-    if (injected.size() > 0 || inbox.has_any() || mail.has_come())
+    if (injected.size() > 0 || has_messages())
         return true;
     return std::any_of(workers.begin(), workers.end(),
                        [](const auto& w) { return w->has_for_thieves(); });

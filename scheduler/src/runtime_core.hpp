@@ -64,6 +64,8 @@ public:
     bool closing_hint() const noexcept { return closing_.load(std::memory_order_relaxed); }
     bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); } // see stops()
     bool work_anywhere() const noexcept;
+    /// Whether other threads have sent something for a shard of several, of whatever kind.
+    bool has_messages() const noexcept { return is_pinned() && (inbox.has_any() || mail.has_come()); }
     bool work_besides(const worker& w) const noexcept; ///< that is not in the queues of `w`
     strand* look_after_others(worker& by) noexcept;    ///< what waits behind a stuck task, or null
     void notify_one() noexcept;                        ///< there is new work

@@ -5,6 +5,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/scheduler/detail/shard_message.hpp>
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -26,12 +27,13 @@ public:
 
     /// @param me  the shard's number. @param shards  how many there are
     shard_mail(std::size_t me, std::size_t shards)
-        : me_(me), to_(shards), from_(shards), marks_((shards + 63) / 64) {}
+        : me_(me), from_((shards + 7) / 8), marks_((shards + 63) / 64), to_(shards) {}
     shard_mail(const shard_mail&) = delete;
     shard_mail& operator=(const shard_mail&) = delete;
     ~shard_mail() {
-        for (atomic<ring*>& r : from_)
-            delete r.load(std::memory_order_relaxed); // nobody else is there any more
+        for (const eight_rings& some : from_)
+            for (const atomic<ring*>& r : some.rings)
+                delete r.load(std::memory_order_relaxed); // nobody else is there any more
     }
 
     /// Makes the rings between two shards, if there are none. From any thread. @throws std::bad_alloc
@@ -85,15 +87,16 @@ public:
     bool receive(MailOf mail_of, Tell tell) noexcept {
         bool any = false;
         for (std::size_t word = 0; word < marks_.size(); ++word) {
-            if (marks_[word].load(std::memory_order_relaxed) == 0) // the exchange reads what counts
+            atomic<std::uint64_t>& marks = marks_[word].bits;
+            const std::uint64_t seen = marks.load(
+                std::memory_order_relaxed); // the exchange reads what counts
+            if (seen == 0)
                 continue;
+            each_of(word, seen, [this](std::size_t from) { ring_from(from).prefetch(); });
             // Acquire: (S) of the ring, and (M).
-            for (std::uint64_t bits = marks_[word].exchange(0, std::memory_order_acquire); bits != 0;
-                 bits &= bits - 1) {
-                const std::size_t from = word * 64 + static_cast<std::size_t>(std::countr_zero(bits));
-                any = true;
-                receive_from(from, ring_from(from), mail_of, tell);
-            }
+            each_of(word, marks.exchange(0, std::memory_order_acquire),
+                    [&](std::size_t from) { receive_from(from, ring_from(from), mail_of, tell); });
+            any = true;
         }
         return any;
     }
@@ -102,24 +105,37 @@ public:
 
     /// Whether something has come. seq_cst: see mark().
     bool has_come() const noexcept {
-        for (const atomic<std::uint64_t>& word : marks_)
-            if (word.load(std::memory_order_seq_cst) != 0)
+        for (const mark_word& word : marks_)
+            if (word.bits.load(std::memory_order_seq_cst) != 0)
                 return true;
         return false;
     }
 
 private:
     static constexpr std::size_t batch = 16; // messages that are sent at once, at the latest
+    static_assert(ring::capacity % batch == 0, "a ring is taken in whole batches");
 
-    struct outgoing {
+    // What different shards write stands in lines of their own, also where it is small, and what all read is with
+    // none of it: else each message would take more lines to and fro than it needs.
+
+    struct alignas(64) eight_rings {
+        std::array<atomic<ring*>, 8> rings{}; // each written once
+    };
+    struct alignas(64) mark_word {
+        atomic<std::uint64_t> bits{0};
+    };
+    struct alignas(64) outgoing {
         shard_message* first = nullptr;
         shard_message* last = nullptr;
         std::size_t next_receiver = 0; // in the list of those with something to send; a number + 1
+        ring* there = nullptr;         // known from the first time on
     };
 
     /// Whether anything went into the ring.
     bool transfer(outgoing& out, shard_mail& peer) noexcept {
-        ring& r = peer.ring_from(me_);
+        if (out.there == nullptr)
+            out.there = &peer.ring_from(me_);
+        ring& r = *out.there;
         bool any = false;
         bool asked = false;
         while (out.first != nullptr) {
@@ -140,32 +156,43 @@ private:
     }
 
     void make_ring(std::size_t from) {
-        if (from_[from].load(std::memory_order_relaxed) != nullptr) // ring_from() reads what counts
+        atomic<ring*>& there = place_of(from);
+        if (there.load(std::memory_order_relaxed) != nullptr) // ring_from() reads what counts
             return;
         auto made = std::make_unique<ring>();
         ring* none = nullptr;
         // Success, release: pairs with ring_from(). Failure, relaxed: as above.
-        if (from_[from].compare_exchange_strong(none, made.get(), std::memory_order_release,
-                                                std::memory_order_relaxed))
+        if (there.compare_exchange_strong(none, made.get(), std::memory_order_release,
+                                          std::memory_order_relaxed))
             static_cast<void>(made.release());
     }
     /// Of a shard with which it is connected.
     ring& ring_from(std::size_t shard) noexcept {
-        return *from_[shard].load(std::memory_order_acquire); // pairs with make_ring()
+        return *place_of(shard).load(std::memory_order_acquire); // pairs with make_ring()
+    }
+    atomic<ring*>& place_of(std::size_t shard) noexcept { return from_[shard / 8].rings[shard % 8]; }
+
+    /// Calls `f(shard)` for each that is marked.
+    template <class F>
+    static void each_of(std::size_t word, std::uint64_t bits, F f) noexcept {
+        for (; bits != 0; bits &= bits - 1)
+            f(word * 64 + static_cast<std::size_t>(std::countr_zero(bits)));
     }
 
     template <class MailOf, class Tell>
     void receive_from(std::size_t from, ring& r, MailOf mail_of, Tell tell) noexcept {
-        std::size_t n = 0;
-        while (n < ring::capacity) {
-            shard_message* const m = r.pop();
-            if (m == nullptr)
-                break;
-            ++n;
-            m->arrive(); // it may be gone
+        std::size_t all = 0;
+        std::array<shard_message*, batch> some;
+        for (std::size_t n; all < ring::capacity && (n = r.pop(some)) > 0; all += n) {
+            // Each is in the caches of who has sent it: so their lines come at a time, not one after the other.
+            for (std::size_t i = 0; i < n; ++i)
+                some[i]->prefetch();
+            for (std::size_t i = 0; i < n; ++i)
+                some[i]->arrive(); // it may be gone
         }
-        if (n == ring::capacity)                                              // others want to run, too
-            marks_[from / 64].fetch_or(bit(from), std::memory_order_relaxed); // for this thread itself
+        if (all == ring::capacity) // others want to run, too
+            marks_[from / 64].bits.fetch_or(bit(from),
+                                            std::memory_order_relaxed); // for this thread itself
         if (r.room_is_wanted()) {
             mail_of(from).mark(me_); // it comes, and sends the rest
             tell(from);
@@ -177,18 +204,19 @@ private:
     /// (M) seq_cst: the caller reads the idle word next; who lies down writes that and then reads this
     ///     (R39). Release: pairs with receive().
     void mark(std::size_t from) noexcept {
-        marks_[from / 64].fetch_or(bit(from), std::memory_order_seq_cst);
+        marks_[from / 64].bits.fetch_or(bit(from), std::memory_order_seq_cst);
     }
     static std::uint64_t bit(std::size_t shard) noexcept { return std::uint64_t{1} << shard % 64; }
 
+    // Only read, once the rings are made.
+    alignas(64) const std::size_t me_;
+    std::vector<eight_rings> from_;
+    std::vector<mark_word> marks_;
+
     // The shard's own.
-    const std::size_t me_;
-    std::size_t unsent_ = 0;
+    alignas(64) std::size_t unsent_ = 0;
     std::size_t receivers_ = 0; // the first with something to send; a number + 1
     std::vector<outgoing> to_;
-
-    std::vector<atomic<ring*>> from_; // each written once
-    std::vector<atomic<std::uint64_t>> marks_;
 };
 
 } // namespace magpie::detail

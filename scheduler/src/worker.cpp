@@ -177,8 +177,9 @@ strand* worker::next() noexcept {
     }
     recent_run_ = 0;
     if (ring_.head_index() >= poll_before_) {
-        // A task that has yielded runs again only after reactor and timers had their look.
+        // A task that has yielded runs again only after reactor, timers and messages had their look.
         poll_before_ = no_index;
+        static_cast<void>(receive());
         maintain();
     }
     if (strand* const s = ring_.pop())
@@ -568,13 +569,18 @@ void worker::maintain() noexcept {
 void worker::park() noexcept {
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
-    // It is awake meanwhile, so what comes into the shared queue wakes nobody.
-    if (before_sleep_.wants_to() &&
-        before_sleep_.look([this] { return core_.injected.size() > 0 || seat.has_any(); })) {
-        // Who is woken from outside has been waited for. New tasks are better taken several at a time, as they
-        // are after a sleep, than one by one from who goes on to spawn.
+    // It is awake meanwhile, so what comes into the shared queue wakes nobody. A shard that has sockets does not
+    // wait for messages: it would be deaf to its clients.
+    const bool waits_for_messages = core_.is_pinned() && !core_.driver_of(place_).has_io();
+    const auto has_messages = [&] { return waits_for_messages && core_.has_messages(); };
+    if (before_sleep_.wants_to() && before_sleep_.look([&] {
+            return core_.injected.size() > 0 || seat.has_any() || has_messages();
+        })) {
+        // Who is woken from outside has been waited for, and so has a message. New tasks are better taken
+        // several at a time, as they are after a sleep, than one by one from who goes on to spawn.
+        const bool waited_for = seat.has_any() || has_messages();
         found_ = share_from_injector();
-        before_sleep_.learn(seat.has_any() || (found_ != nullptr && !found_->is_new()));
+        before_sleep_.learn(waited_for || (found_ != nullptr && !found_->is_new()));
         return;
     }
     if (core_.group.options.on_thread_park) {

@@ -198,12 +198,15 @@ TEST_SUITE("scheduler.shard") {
             bool right = true;
             for (std::size_t s = 0; s < 3; ++s) {
                 std::atomic<std::size_t> ended{99};
-                auto waits = [&ended]() -> task<> {
+                magpie::sync::event begun;
+                auto waits = [&ended, &begun]() -> task<> {
                     const notes_end guard{&ended};
+                    begun.set();
                     co_await magpie::sleep_for(1h);
                 };
-                const bool in_time = co_await magpie::timeout(5ms, submit_to(s, waits));
-                right = !in_time && ended == s && right;
+                const auto first = co_await magpie::select(magpie::may_lose(submit_to(s, waits)),
+                                                           begun.wait());
+                right = first.index() == 1 && ended == s && right;
             }
             co_return right;
         };
@@ -284,6 +287,40 @@ TEST_SUITE("scheduler.shard") {
             co_return true;
         };
         CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("a shard whose tasks all yield sends and receives each time they have had their turns") {
+        std::atomic<bool> begun{false};
+        std::atomic<bool> sent{false};
+        bool called = false; // the other shard's
+        const runtime rt =
+            test::thread_per_core(2).global_queue_interval(65536).event_interval(65536).build();
+        auto asks = [](bool& c) -> task<> {
+            auto call = [&c] { c = true; };
+            co_await submit_to(1, call);
+        };
+        auto yields = [](std::atomic<bool>& b, const std::atomic<bool>& s,
+                         const bool& c) -> task<bool> {
+            b = true;
+            while (!s)
+                std::this_thread::yield();
+            co_await magpie::yield_now(); // now the messages are looked at
+            co_await magpie::yield_now();
+            co_return c;
+        };
+        auto main = [&]() -> task<bool> {
+            join_handle<bool> other = spawn_on(1, yields(begun, sent, called));
+            while (!begun)
+                std::this_thread::yield();
+            join_handle<> asking = magpie::spawn(asks(called));
+            for (int i = 0; i < 4; ++i) // it asks, and what it has posted is sent
+                co_await magpie::yield_now();
+            sent = true;
+            const bool was_called = co_await other;
+            co_await asking;
+            co_return was_called;
+        };
+        CHECK(spawn_on(rt.handle(), 0, main()).blocking_join());
     }
 
     TEST_CASE("shards that submit to each other all the time do not starve") {

@@ -13,6 +13,13 @@ public:
     /// Called on the thread of the shard to which it was posted, between two turns.
     virtual void arrive() noexcept = 0;
 
+    /// Brings it nearer, with what stands behind it.
+    void prefetch() const noexcept {
+        const auto* const at = reinterpret_cast<const char*>(this);
+        __builtin_prefetch(at, 1);
+        __builtin_prefetch(at + 64, 1);
+    }
+
     shard_message* next = nullptr; ///< the link of whatever list it stands in
 
 protected:
