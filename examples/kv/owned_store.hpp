@@ -129,9 +129,13 @@ public:
     magpie::task<> finish(std::string& out) {
         std::vector<magpie::task<>> parts;
         for (std::size_t s = 0; s < batches_.size(); ++s)
-            if (!batches_[s].is_empty())
+            if (s != here_ && !batches_[s].is_empty())
                 parts.push_back(run_on(s, batches_[s], *store_));
-        co_await magpie::join(std::move(parts));
+        batches_[here_].run_in(store_->table_of(here_));
+        if (parts.size() == 1) // mostly, where there are two shards
+            co_await std::move(parts.front());
+        else
+            co_await magpie::join(std::move(parts));
         put_together(out);
         for (batch& b : batches_)
             b.clear();
