@@ -10,6 +10,7 @@
 #include <magpie/scheduler/join_map.hpp>
 #include <magpie/scheduler/join_queue.hpp>
 #include <magpie/scheduler/join_set.hpp>
+#include <magpie/scheduler/local_pool.hpp>
 #include <magpie/scheduler/metrics.hpp>
 #include <magpie/scheduler/runtime.hpp>
 #include <magpie/scheduler/shard.hpp>
