@@ -29,6 +29,13 @@ inline magpie::runtime_builder multi_thread(std::size_t workers = 2) {
     return b;
 }
 
+/// multi_thread with a reactor for each worker.
+inline magpie::runtime_builder with_reactors(std::size_t workers = 2) {
+    magpie::runtime_builder b = multi_thread(workers);
+    b.reactor_per_worker(true);
+    return b;
+}
+
 inline magpie::runtime_builder current_thread() {
     magpie::runtime_builder b;
     b.layout(magpie::layout::current_thread);
@@ -56,6 +63,10 @@ void on_each_layout(F f) {
     {
         INFO("multi_thread, 1 worker");
         f(multi_thread(1));
+    }
+    {
+        INFO("multi_thread, 2 workers with a reactor each");
+        f(with_reactors());
     }
     {
         INFO("current_thread");
