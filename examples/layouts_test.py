@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
 
 PATIENCE = 240  # seconds; under a sanitizer, on a busy machine
 
@@ -35,7 +36,7 @@ def compares(program, layouts, services, folder):
     look_at(rows)
 
     done = run(program, *short, "--services", "kv", "--loads", "plain,pipelined,skewed,short_lived,paced", "--rate", "500,1000",
-               "--load-threads", "2", "--json", folder / "report.json", "--html", folder / "report.html")
+               "--load-threads", "2", "--json", folder / "report.json", "--html", folder / "report.html", "--svg", folder / "charts")
     written = json.loads((folder / "report.json").read_text())
     check(set(written) == {"machine", "command", "rows"}, f"the JSON has {list(written)}")
     check("--rate 500,1000" in written["command"], written["command"])
@@ -51,6 +52,13 @@ def compares(program, layouts, services, folder):
     page = (folder / "report.html").read_text()
     check(not re.search(r'(src|href)="(?!data:)', page), "the page needs something beside itself")
     check(page.count("<svg") == len(loads) + 2 + len(layouts), f"{page.count('<svg')} charts")
+    charts = sorted((folder / "charts").glob("kv-*.svg"))
+    check(len(charts) == page.count("<svg"), f"charts as files: {charts}")
+    for chart in charts:
+        root = xml.etree.ElementTree.parse(chart).getroot()
+        check(root.tag == "{http://www.w3.org/2000/svg}svg", f"{chart}: {root.tag}")
+        text = chart.read_text()
+        check("<path" in text and not re.search(r'(href|url)', text), f"{chart} needs something beside itself")
 
 
 def look_at(rows):

@@ -80,7 +80,7 @@ std::string escaped(const std::string& text) {
     return out;
 }
 
-std::string chart::svg() const {
+std::string chart::drawing() const {
     double most_x = x_end, most_y = y_end, least_y = std::numeric_limits<double>::max();
     for (const line& l : lines)
         for (const auto& [x, y] : l.points) {
@@ -96,10 +96,6 @@ std::string chart::svg() const {
 
     std::string text;
     auto out = std::back_inserter(text);
-    fmt::format_to(out,
-                   "<figure><figcaption>{}</figcaption>\n<svg viewBox=\"0 0 {} {}\" role=\"img\" "
-                   "aria-label=\"{}\">\n",
-                   escaped(title), width, height, escaped(title));
     const auto y_ticks = logarithmic ? logarithmic_ticks(least_y, most_y) : linear_ticks(most_y * 1.05);
     for (const double tick : y_ticks)
         fmt::format_to(out,
@@ -138,11 +134,55 @@ std::string chart::svg() const {
                                "{:.0f}, {:.0f}</title></circle>\n",
                                l.color % 8, xs.at(x), ys.at(y), escaped(l.name), x, y);
     }
-    text += "</svg>\n<p class=\"legend\">";
+    return text;
+}
+
+std::string chart::figure() const {
+    std::string text = fmt::format("<figure><figcaption>{0}</figcaption>\n<svg viewBox=\"0 0 {1} {2}\" "
+                                   "role=\"img\" aria-label=\"{0}\">\n",
+                                   escaped(title), width, height);
+    text += drawing() + "</svg>\n<p class=\"legend\">";
     for (const line& l : lines)
-        fmt::format_to(out, "<span class=\"c{}{}\">{}</span> ", l.color % 8, l.dashed ? " dashed" : "",
-                       escaped(l.name));
+        fmt::format_to(std::back_inserter(text), "<span class=\"c{}{}\">{}</span> ", l.color % 8,
+                       l.dashed ? " dashed" : "", escaped(l.name));
     return text + "</p></figure>\n";
 }
+
+std::string chart::file() const {
+    constexpr double above = 24, below = 22; // the title, and what the lines are
+    std::string text = fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" role=\"img\" "
+        "aria-label=\"{2}\">\n<style>\n{3}svg {{ font-family: system-ui, sans-serif; }}\n"
+        ".paper {{ fill: var(--paper); }}\nsvg .title {{ fill: var(--ink); font-size: 14px; }}\n"
+        "</style>\n<rect class=\"paper\" width=\"{0}\" height=\"{1}\"/>\n"
+        "<text class=\"title\" x=\"14\" y=\"17\">{2}</text>\n<g transform=\"translate(0 {4})\">\n",
+        width, height + above + below, escaped(title), style, above);
+    text += drawing() + "</g>\n";
+    double x = left;
+    const double y = height + above + below / 2;
+    for (const line& l : lines) {
+        fmt::format_to(
+            std::back_inserter(text),
+            "<path class=\"c{0}{1}\" d=\"M{2} {3}h20\"/><text x=\"{4}\" y=\"{5}\">{6}</text>\n",
+            l.color % 8, l.dashed ? " dashed" : "", x, y, x + 26, y + 4, escaped(l.name));
+        x += 50 + 6.5 * static_cast<double>(l.name.size()); // about what the name is wide
+    }
+    return text + "</svg>\n";
+}
+
+const char* const chart::style =
+    R"css(:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #666; --line: #ddd; --paper: #fff;
+  --0: #1b6ca8; --1: #d1495b; --2: #2e933c; --3: #b07d12; --4: #7b4ea3; --5: #00798c; --6: #8d5524; --7: #555; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #a0a0a0; --line: #3a3a3a; --paper: #161616;
+  --0: #6db3e8; --1: #f08a98; --2: #7fcf8a; --3: #e0b457; --4: #bb95dd; --5: #5cc4d3; --6: #c99a6b; --7: #aaa; } }
+svg .grid { stroke: var(--line); }
+svg .axis { stroke: var(--soft); }
+svg text { fill: var(--soft); font-size: 11px; }
+svg path { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
+svg circle { fill: currentColor; }
+.dashed { stroke-dasharray: 5 4; }
+.c0 { color: var(--0); } .c1 { color: var(--1); } .c2 { color: var(--2); } .c3 { color: var(--3); }
+.c4 { color: var(--4); } .c5 { color: var(--5); } .c6 { color: var(--6); } .c7 { color: var(--7); }
+)css";
 
 } // namespace layouts

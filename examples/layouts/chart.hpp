@@ -23,7 +23,13 @@ struct chart {
     double x_end = 0, y_end = 0; ///< to where it goes at least; 0: as far as the lines
     std::vector<line> lines;
 
-    std::string svg() const;
+    std::string figure() const; ///< for a page that has the style
+    std::string file() const;   ///< a whole SVG file, with its title and its legend
+
+    static const char* const style; ///< for a page: how charts look, and its colours
+
+private:
+    std::string drawing() const;
 };
 
 /// Text as it stands in HTML.

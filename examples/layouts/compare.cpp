@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <stdexcept>
@@ -40,7 +41,7 @@ struct request {
     std::size_t workers = std::max(1u, std::thread::hardware_concurrency());
     std::size_t repetitions = 5;
     bool quick = false;
-    std::string json, html;
+    std::string json, html, svg;
 };
 
 /// A load on every service: how it differs from the plain one.
@@ -301,6 +302,7 @@ int compare(int argc, char** argv, std::vector<compared> services) try {
     app.add_flag("--quick", asked.quick, "a first look: short runs, few of them");
     app.add_option("--json", asked.json, "write the figures there");
     app.add_option("--html", asked.html, "write a report with charts there");
+    app.add_option("--svg", asked.svg, "write each of its charts into that folder");
     app.add_option("--serve", served)->group(""); // what a service's own process is started with
     CLI11_PARSE(app, argc, argv);
 
@@ -351,6 +353,11 @@ int compare(int argc, char** argv, std::vector<compared> services) try {
         write(asked.json, json(r));
     if (!asked.html.empty())
         write(asked.html, html(r));
+    if (!asked.svg.empty()) {
+        std::filesystem::create_directories(asked.svg);
+        for (const drawing& d : drawings(r))
+            write(std::filesystem::path(asked.svg) / d.name, d.svg);
+    }
     return errors == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 } catch (const std::exception& e) {
     std::cerr << "\nmagpie-layouts: " << e.what() << '\n';

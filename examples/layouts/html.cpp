@@ -21,11 +21,10 @@ constexpr const char* head = R"html(<!DOCTYPE html>
 <link rel="icon" href="data:,">
 <title>magpie-layouts</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #666; --line: #ddd; --paper: #fff;
-  --0: #1b6ca8; --1: #d1495b; --2: #2e933c; --3: #b07d12; --4: #7b4ea3; --5: #00798c; --6: #8d5524; --7: #555; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #a0a0a0; --line: #3a3a3a; --paper: #161616;
-  --0: #6db3e8; --1: #f08a98; --2: #7fcf8a; --3: #e0b457; --4: #bb95dd; --5: #5cc4d3; --6: #c99a6b; --7: #aaa; } }
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1200px; margin: 2em auto;
+)html";
+
+constexpr const char* page_style =
+    R"html(body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1200px; margin: 2em auto;
   padding: 0 1em; }
 code { font-size: 13px; overflow-wrap: anywhere; }
 h2 { margin-top: 2em; border-bottom: 1px solid var(--line); }
@@ -40,19 +39,11 @@ th:first-child, td:first-child { text-align: left; }
 figure { margin: 0; }
 figcaption { font-weight: 600; font-size: 14px; }
 svg { width: 100%; height: auto; }
-svg .grid { stroke: var(--line); }
-svg .axis { stroke: var(--soft); }
-svg text { fill: var(--soft); font-size: 11px; }
-svg path { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
-svg circle { fill: currentColor; }
-.dashed { stroke-dasharray: 5 4; }
 .legend { margin: 0; font-size: 13px; }
 .legend span { margin-right: 1em; white-space: nowrap; }
 .legend span::before { content: ""; display: inline-block; width: 1.4em; border-top: 2.5px solid currentColor;
   vertical-align: middle; margin-right: .4em; }
 .legend .dashed::before { border-top-style: dashed; }
-.c0 { color: var(--0); } .c1 { color: var(--1); } .c2 { color: var(--2); } .c3 { color: var(--3); }
-.c4 { color: var(--4); } .c5 { color: var(--5); } .c6 { color: var(--6); } .c7 { color: var(--7); }
 </style>
 )html";
 
@@ -147,15 +138,10 @@ void add_table(std::string& text, const std::vector<const workload*>& of_service
     text += "</table></div>\n";
 }
 
-void add_service(std::string& text, const std::vector<const workload*>& of_service, palette& colors) {
-    text += "<h2>" + escaped(of_service.front()->front().service) + "</h2>\n<ul>\n";
+std::vector<chart> charts_of(const std::vector<const workload*>& of_service, palette& colors) {
+    std::vector<chart> charts;
     for (const workload* w : of_service)
-        text += "<li>" + escaped(verdict(*w)) + "\n";
-    text += "</ul>\n";
-    add_table(text, of_service);
-    text += "<div class=\"charts\">\n";
-    for (const workload* w : of_service)
-        text += latency_curves(*w, colors).svg();
+        charts.push_back(latency_curves(*w, colors));
     std::vector<const workload*> sweep;
     std::copy_if(of_service.begin(), of_service.end(), std::back_inserter(sweep),
                  [](const workload* w) { return w->front().options.rate > 0; });
@@ -168,22 +154,61 @@ void add_service(std::string& text, const std::vector<const workload*>& of_servi
             most = std::max(most, w->front().options.rate);
         done.lines.push_back(
             {.name = "all answered", .color = 7, .points = {{0, 0}, {most, most}}, .dashed = true});
-        text += done.svg();
+        charts.push_back(std::move(done));
         chart late = over_rates(sweep, colors, [](const row& r) { return r.latency_us(0.99).median; });
         late.title = "99 % latency against offered load";
         late.y_label = "us";
         late.logarithmic = true;
-        text += late.svg();
+        charts.push_back(std::move(late));
     }
     for (const row& one : *of_service.front())
-        text += use_of_processors(one).svg();
+        charts.push_back(use_of_processors(one));
+    return charts;
+}
+
+void add_service(std::string& text, const std::vector<const workload*>& of_service, palette& colors) {
+    text += "<h2>" + escaped(of_service.front()->front().service) + "</h2>\n<ul>\n";
+    for (const workload* w : of_service)
+        text += "<li>" + escaped(verdict(*w)) + "\n";
+    text += "</ul>\n";
+    add_table(text, of_service);
+    text += "<div class=\"charts\">\n";
+    for (const chart& c : charts_of(of_service, colors))
+        text += c.figure();
     text += "</div>\n";
+}
+
+/// What of a title may stand in a file's name.
+std::string in_a_name(const std::string& title) {
+    std::string name;
+    for (const char c : title) {
+        const bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        const bool upper = c >= 'A' && c <= 'Z';
+        if (kept || upper)
+            name += upper ? static_cast<char>(c + ('a' - 'A')) : c;
+        else if (!name.empty() && name.back() != '-')
+            name += '-';
+    }
+    if (name.ends_with('-'))
+        name.pop_back();
+    return name;
+}
+
+/// The workloads of each service.
+std::vector<std::vector<const workload*>> by_service(const report& r) {
+    std::vector<std::vector<const workload*>> services;
+    for (const workload& w : r.workloads) {
+        if (services.empty() || services.back().front()->front().service != w.front().service)
+            services.emplace_back();
+        services.back().push_back(&w);
+    }
+    return services;
 }
 
 } // namespace
 
 std::string html(const report& r) {
-    std::string text = head;
+    std::string text = std::string(head) + chart::style + page_style;
     fmt::format_to(std::back_inserter(text),
                    "<h1>magpie-layouts</h1>\n<p class=\"facts\">{}<br>\n<code>{}</code></p>\n",
                    escaped(r.machine), escaped(r.command));
@@ -191,15 +216,22 @@ std::string html(const report& r) {
             "the repetitions. "
             "Latencies of a load at a fixed rate count from when a request should have begun.</p>\n";
     palette colors;
-    std::vector<std::vector<const workload*>> services;
-    for (const workload& w : r.workloads) {
-        if (services.empty() || services.back().front()->front().service != w.front().service)
-            services.emplace_back();
-        services.back().push_back(&w);
-    }
-    for (const auto& of_service : services)
+    for (const auto& of_service : by_service(r))
         add_service(text, of_service, colors);
     return text + "</html>\n";
+}
+
+std::vector<drawing> drawings(const report& r) {
+    std::vector<drawing> files;
+    palette colors;
+    for (const auto& of_service : by_service(r))
+        for (const chart& c : charts_of(of_service, colors)) {
+            const std::string service = of_service.front()->front().service;
+            chart named = c;
+            named.title = service + ": " + c.title;
+            files.push_back({.name = in_a_name(named.title) + ".svg", .svg = named.file()});
+        }
+    return files;
 }
 
 } // namespace layouts

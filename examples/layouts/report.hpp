@@ -65,4 +65,11 @@ std::string json(const report& r);
 /// A page that needs nothing beside itself.
 std::string html(const report& r);
 
+/// A chart of that page as a file of its own.
+struct drawing {
+    std::string name; ///< of the file: the service and the title
+    std::string svg;
+};
+std::vector<drawing> drawings(const report& r);
+
 } // namespace layouts

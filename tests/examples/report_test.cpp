@@ -98,6 +98,22 @@ TEST_SUITE("examples.report") {
         CHECK(page.find("a &amp; b") != std::string::npos);
     }
 
+    TEST_CASE("each chart of the page is a file of its own as well") {
+        report r{
+            .machine = "m", .command = "c", .workloads = {{row_of("<a>", {100}), row_of("b", {200})}}};
+        r.workloads[0][0].load = "50 connections, <half> busy";
+        const std::vector<drawing> files = drawings(r);
+        REQUIRE(files.size() == 3); // the latencies, and the processors of each layout
+        CHECK(files[0].name == "echo-latency-50-connections-half-busy.svg");
+        CHECK(files[0].svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
+        CHECK(files[0].svg.find("echo: Latency, 50 connections, &lt;half&gt; busy") !=
+              std::string::npos);
+        CHECK(files[0].svg.find("&lt;a&gt;</text>") != std::string::npos); // which line it is
+        CHECK(files[0].svg.ends_with("</svg>\n"));
+        CHECK(files[1].name == "echo-processors-50-connections-half-busy-a.svg");
+        CHECK(files[1].name != files[2].name);
+    }
+
     TEST_CASE("Zipf's law: the second comes half as often as the first") {
         const zipf skewed(100, 1);
         std::minstd_rand random(1);
