@@ -26,10 +26,22 @@ struct failure {
 /// Receives the first failure; must end the process.
 void on_failure(void (*handler)(const failure&) noexcept) noexcept;
 
-/// Runs the body in every interleaving with at most so many preemptions, fewer first. Returns how
-/// many there are. Ends after `most` of them.
-std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
-                      unsigned preemptions, std::uint64_t most = ~std::uint64_t{0});
+/// How far a search goes.
+struct extent {
+    unsigned first = 0;                           ///< preemptions of the first round
+    unsigned last = 0;                            ///< ... and of the last one
+    std::uint64_t most = ~std::uint64_t{0};       ///< executions
+    std::uint64_t most_steps = ~std::uint64_t{0}; ///< ... and steps, in all
+};
+
+/// What came of it.
+struct explored {
+    std::uint64_t executions; ///< of the last round
+    bool whole;               ///< the search has come to its end
+};
+
+/// Runs the body in every interleaving with so many preemptions, fewer first.
+explored explore(void (*body)(), const spoiled& how, const scenario::bounds& limits, extent e);
 
 /// Runs it in interleavings at random, always the same ones, until so many steps were made.
 void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned preemptions,

@@ -49,7 +49,7 @@ struct model_thread {
 
 class explorer {
 public:
-    std::uint64_t run_all(void (*body)(), unsigned preemptions, std::uint64_t most);
+    explored run_all(void (*body)(), const extent& e);
     void run_some(void (*body)(), unsigned preemptions, std::uint64_t how_many);
     void run_once(void (*body)());
 
@@ -116,22 +116,26 @@ void (*failure_handler)(const failure&) noexcept = nullptr;
 
 // --- the search ---
 
-std::uint64_t explorer::run_all(void (*body)(), unsigned preemptions, std::uint64_t most) {
+explored explorer::run_all(void (*body)(), const extent& e) {
     warm_up(body);
-    std::uint64_t last_round = 0;
+    explored all{0, true};
     cut = true;
-    for (bound_ = 0; bound_ <= preemptions && cut; ++bound_) { // fewest first: short ones are readable
+    for (bound_ = e.first; bound_ <= e.last && cut && all.whole;
+         ++bound_) { // fewest first: short ones are readable
         path = choices();
-        last_round = 0;
+        all.executions = 0;
         cut = false;
+        bool more = false;
         do {
             execute(body);
             memory::check_blocks();
             ++executions;
-            ++last_round;
-        } while (executions < most && path.next());
+            ++all.executions;
+            more = path.next();
+        } while (more && executions < e.most && all_steps < e.most_steps);
+        all.whole = !more;
     }
-    return last_round;
+    return all;
 }
 
 void explorer::run_some(void (*body)(), unsigned preemptions, std::uint64_t how_many) {
@@ -158,6 +162,7 @@ void explorer::run_once(void (*body)()) {
 // What static objects allocate when they are first used belongs to no execution.
 void explorer::warm_up(void (*body)()) {
     bound_ = 0;
+    path = choices();
     execute(body);
     memory::keep();
 }
@@ -476,11 +481,10 @@ void name(const void* object, std::size_t size, std::string_view name) {
 
 void on_failure(void (*handler)(const failure&) noexcept) noexcept { failure_handler = handler; }
 
-std::uint64_t explore(void (*body)(), const spoiled& how, const scenario::bounds& limits,
-                      unsigned preemptions, std::uint64_t most) {
+explored explore(void (*body)(), const spoiled& how, const scenario::bounds& limits, extent e) {
     the.how = how;
     the.limits = limits;
-    return the.run_all(body, preemptions, most);
+    return the.run_all(body, e);
 }
 
 void explore_at_random(void (*body)(), const scenario::bounds& limits, unsigned preemptions,

@@ -189,7 +189,7 @@ std::string who_notices(const order_site& site, std::memory_order to,
         });
     };
     std::string text = first([](const candidate& c) {
-        explore(c.body->body, spoiled{}, c.body->limits, 1, c.first_executions());
+        explore(c.body->body, spoiled{}, c.body->limits, {.last = 1, .most = c.first_executions()});
     });
     // A little of each, then more of each: they are not as soon found by the one as by the other.
     for (std::uint64_t n = candidate::first_steps; text.empty() && n < steps; n *= 10)
@@ -257,7 +257,7 @@ std::vector<weakened_order> all_orders(const std::vector<const scenario*>& scena
     for (const scenario* s : scenarios) {
         child c([&](std::FILE* out) {
             begin(*s, out);
-            explore(s->body, spoiled{}, s->limits, 0, 1);
+            explore(s->body, spoiled{}, s->limits, {.most = 1});
             std::fprintf(out, "%llu", static_cast<unsigned long long>(steps_made()));
         });
         candidates.push_back({s, std::strtoull(c.text().c_str(), nullptr, 10)});
@@ -271,7 +271,7 @@ std::vector<weakened_order> all_orders(const std::vector<const scenario*>& scena
         child c([&](std::FILE* out) {
             note_orders();
             begin(*s.body, out);
-            explore(s.body->body, spoiled{}, s.body->limits, 1, s.first_executions());
+            explore(s.body->body, spoiled{}, s.body->limits, {.last = 1, .most = s.first_executions()});
             print_orders(out);
         });
         std::istringstream lines(c.text());
