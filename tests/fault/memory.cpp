@@ -20,7 +20,7 @@ std::atomic<long> frames{0};
 std::atomic<std::size_t> left{0}; // until one is refused; 0: none is
 std::atomic<bool> was_refused{false};
 
-[[maybe_unused]] bool refused() noexcept {
+bool refused() noexcept {
     std::size_t n = left.load(std::memory_order_relaxed);
     do
         if (n == 0)
@@ -30,6 +30,11 @@ std::atomic<bool> was_refused{false};
         return false;
     was_refused.store(true, std::memory_order_relaxed);
     return true;
+}
+
+[[maybe_unused]] void refuse_by_throwing() {
+    if (refused())
+        throw std::bad_alloc();
 }
 
 } // namespace
@@ -49,8 +54,6 @@ used_memory memory_in_use() noexcept {
 }
 
 } // namespace test
-
-#if defined(MAGPIE_TEST_REFUSES_MEMORY)
 
 // The names are the linker's.
 extern "C" {
@@ -103,8 +106,7 @@ void* __real__ZN6magpie6detail17allocate_recycledEm(std::size_t cls);
 void __real__ZN6magpie6detail19deallocate_recycledEPvm(void* p, std::size_t cls) noexcept;
 
 void* __wrap__ZN6magpie6detail17allocate_recycledEm(std::size_t cls) {
-    if (test::refused())
-        throw std::bad_alloc();
+    test::refuse_by_throwing();
     void* const p = __real__ZN6magpie6detail17allocate_recycledEm(cls);
     test::frames.fetch_add(1, std::memory_order_relaxed);
     return p;
@@ -116,6 +118,38 @@ void __wrap__ZN6magpie6detail19deallocate_recycledEPvm(void* p, std::size_t cls)
 #endif
 
 } // extern "C"
+
+#if defined(MAGPIE_TEST_WRAPS_NEW)
+
+// operator new cannot be replaced, but the linker lets this step in front of it. What the standard library's own code
+// asks it for is neither seen nor refused, and gives back by an operator delete that is seen: so blocks are not counted.
+extern "C" {
+
+void* __real__Znwm(std::size_t n);
+void* __real__Znam(std::size_t n);
+void* __real__ZnwmSt11align_val_t(std::size_t n, std::align_val_t a);
+void* __real__ZnamSt11align_val_t(std::size_t n, std::align_val_t a);
+
+void* __wrap__Znwm(std::size_t n) {
+    test::refuse_by_throwing();
+    return __real__Znwm(n);
+}
+void* __wrap__Znam(std::size_t n) {
+    test::refuse_by_throwing();
+    return __real__Znam(n);
+}
+void* __wrap__ZnwmSt11align_val_t(std::size_t n, std::align_val_t a) {
+    test::refuse_by_throwing();
+    return __real__ZnwmSt11align_val_t(n, a);
+}
+void* __wrap__ZnamSt11align_val_t(std::size_t n, std::align_val_t a) {
+    test::refuse_by_throwing();
+    return __real__ZnamSt11align_val_t(n, a);
+}
+
+} // extern "C"
+
+#else
 
 namespace {
 

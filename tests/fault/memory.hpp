@@ -5,8 +5,8 @@
 
 // The program has operator new and delete of its own, and is linked with --wrap for malloc and its like, for
 // the mmap of the frame allocator, and for the frame allocator itself: so each request for memory of magpie's
-// is counted, also those that the frames' free lists would answer, and any of them can be refused. (Under
-// ThreadSanitizer nothing is counted or refused: it has an operator new of its own.)
+// is counted, also those that the frames' free lists would answer, and any of them can be refused. (ThreadSanitizer has
+// an operator new of its own. It is wrapped as well: requests are refused there, but blocks are not counted.)
 
 namespace test {
 
