@@ -61,6 +61,9 @@ public:
     static constexpr duration trial = std::chrono::microseconds(100);
     static constexpr duration slice = std::chrono::microseconds(200); // of a rest
     static constexpr std::uint32_t most_slices = 64;
+    // With more workers awake nobody asks: all who rest would give their tasks back through one queue. On 64
+    // simulated cores short tasks were done at three quarters of the speed (docs/scale.md).
+    static constexpr std::size_t most_awake = 16;
 
     /// How much was done up to a moment by the worker that was stolen from, and by the thief.
     struct count {

@@ -306,6 +306,8 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     stolen_.add(n);
     stolen_last_ = n;
     stole_at_ = futex::time_point::clock::now();
+    if (core_.idle.awake() > company::most_awake)
+        return;
     if (!core_.has_drivers_each()) // whose own reactor nobody would look after while it rests
         company_.begin(victim.place_, {victim.done(), done()}, stole_at_);
 }
@@ -326,10 +328,20 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
 
 /// This worker's help does not pay: gives back what it has, and rests.
 void worker::leave_to(const worker& victim) noexcept {
+    strand* first = nullptr;
+    strand* last = nullptr;
+    std::size_t n = 0;
+    const auto add = [&](strand& s) {
+        (last != nullptr ? last->queue_next : first) = &s;
+        last = &s;
+        ++n;
+    };
     while (strand* const s = ring_.pop())
-        core_.injected.push(*s);
+        add(*s);
     while (strand* const s = recent_.pop_oldest())
-        core_.injected.push(*s);
+        add(*s);
+    if (n > 0)
+        core_.injected.push(*first, *last, n); // at once: others want the queue, too
     // What is for this worker alone, nobody else would come to.
     for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped() && !seat.has_any(); --i) {
         const std::uint64_t before = victim.done();
