@@ -88,13 +88,12 @@ public:
         bool any = false;
         for (std::size_t word = 0; word < marks_.size(); ++word) {
             atomic<std::uint64_t>& marks = marks_[word].bits;
-            const std::uint64_t seen = marks.load(
-                std::memory_order_relaxed); // the exchange reads what counts
-            if (seen == 0)
+            if (marks.load(std::memory_order_relaxed) == 0) // the exchange reads what counts
                 continue;
-            each_of(word, seen, [this](std::size_t from) { ring_from(from).prefetch(); });
-            // Acquire: (S) of the ring, and (M).
-            each_of(word, marks.exchange(0, std::memory_order_acquire),
+            // Acquire: (S) of the ring, and (M). Before it, not even the rings need be there to be prefetched.
+            const std::uint64_t come = marks.exchange(0, std::memory_order_acquire);
+            each_of(word, come, [this](std::size_t from) { ring_from(from).prefetch(); });
+            each_of(word, come,
                     [&](std::size_t from) { receive_from(from, ring_from(from), mail_of, tell); });
             any = true;
         }
