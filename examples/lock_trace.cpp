@@ -19,13 +19,13 @@ using namespace std::chrono_literals;
 using magpie::task;
 using magpie::sync::barrier;
 using magpie::sync::guarded;
-using magpie::sync::lock_name;
 using magpie::sync::lock_owners;
 using magpie::sync::lock_report;
 using magpie::sync::lock_trace_is_on;
 using magpie::sync::lock_use;
 using magpie::sync::lock_waiters;
 using magpie::sync::mutex;
+using magpie::sync::object_name;
 using magpie::sync::scoped_lock;
 
 namespace {
@@ -33,8 +33,8 @@ namespace {
 using account = guarded<int>;
 
 struct bank {
-    account savings{lock_name("savings"), 100};
-    account current{lock_name("current"), 100};
+    account savings{object_name("savings"), 100};
+    account current{object_name("current"), 100};
     mutex log_file{"log file"};
 };
 

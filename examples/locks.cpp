@@ -26,6 +26,8 @@ using magpie::sync::guarded_shared;
 using magpie::sync::latch;
 using magpie::sync::lazy;
 using magpie::sync::mutex;
+using magpie::sync::named;
+using magpie::sync::named_objects;
 using magpie::sync::notify;
 using magpie::sync::once_cell;
 using magpie::sync::scoped_lock;
@@ -277,6 +279,20 @@ task<> made_once() {
     expect(bound == 8080 && !port->set(1), "set_once: waited for, and set once");
 }
 
+// --- found by name ---
+
+task<> names() {
+    const named<semaphore> slots("upload slots", 10U);
+    {
+        const named<mutex> log_file("log file");
+        expect(named_objects().size() == 2, "named: what has a name is listed");
+    }
+    const auto left = named_objects();
+    expect(left.size() == 1 && left.front().name == std::string_view(slots.name()),
+           "named: until it goes");
+    co_return;
+}
+
 task<> program() {
     co_await guarded_value();
     co_await locked_over_a_wait();
@@ -287,6 +303,7 @@ task<> program() {
     co_await guarded_changes();
     co_await meetings();
     co_await made_once();
+    co_await names();
 }
 
 } // namespace

@@ -19,7 +19,7 @@ shared_mutex::shared_mutex(std::size_t max_readers)
     if (max_readers == 1)
         traced_.set_one_reader();
 }
-shared_mutex::shared_mutex(lock_name name, std::size_t max_readers)
+shared_mutex::shared_mutex(object_name name, std::size_t max_readers)
     : max_readers_(checked_readers(max_readers)), readers_(max_readers), traced_(name) {
     if (max_readers == 1)
         traced_.set_one_reader();

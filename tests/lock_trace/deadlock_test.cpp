@@ -353,7 +353,7 @@ TEST_SUITE("lock_trace.deadlock") {
     }
 
     TEST_CASE("a guard that was moved into another task is that task's") {
-        auto a = std::make_shared<mutex>(lock_name("a"));
+        auto a = std::make_shared<mutex>(object_name("a"));
         mutex b("b");
         event go;
         event let_go;
@@ -481,7 +481,7 @@ TEST_SUITE("lock_trace.deadlock") {
 
     TEST_CASE("a plain thread that locks what it holds, and one in a cycle with a task") {
         mutex a("a");
-        guarded<int> b(lock_name("b"), 7);
+        guarded<int> b(object_name("b"), 7);
         const test::captured_log log;
         test::manual_executor ex;
         {

@@ -45,6 +45,17 @@ using texts = std::vector<std::string>;
 } // namespace
 
 TEST_SUITE("lock_trace.owners") {
+    TEST_CASE("a lock that is made as a named one has that name in the report, too") {
+        named<mutex> m("ledger");
+        named<shared_mutex> few("routes", 3U);
+        const auto first = m.try_lock();
+        const auto second = few.try_lock_shared();
+        const auto all = lock_report();
+        REQUIRE(all.size() == 2);
+        CHECK(all[0].lock == "'routes'");
+        CHECK(all[1].lock == "'ledger'");
+    }
+
     TEST_CASE("who has a mutex and who waits for it, first come first, where and since when") {
         static_assert(lock_trace_is_on);
         mutex m("accounts");
@@ -85,7 +96,7 @@ TEST_SUITE("lock_trace.owners") {
     }
 
     TEST_CASE("readers, an upgradable one and a writer of a shared_mutex") {
-        guarded_shared<int> value(lock_name("value"), 1);
+        guarded_shared<int> value(object_name("value"), 1);
         test::manual_executor ex;
         event go;
         auto writes = [](guarded_shared<int>& v) -> task<> { auto w = co_await v.lock(); };
@@ -130,7 +141,7 @@ TEST_SUITE("lock_trace.owners") {
     }
 
     TEST_CASE("guards that are moved, assigned, mapped, passed on and let go of early") {
-        auto m = std::make_shared<mutex>(lock_name("m"));
+        auto m = std::make_shared<mutex>(object_name("m"));
         guarded<std::pair<int, int>> pair;
         {
             auto first = mutex::try_lock_owned(m);
@@ -158,7 +169,7 @@ TEST_SUITE("lock_trace.owners") {
 
     TEST_CASE("scoped_lock and condition_variable") {
         mutex a("a");
-        guarded<int> b(lock_name("b"), 0);
+        guarded<int> b(object_name("b"), 0);
         condition_variable changed;
         event go;
         test::manual_executor ex;

@@ -17,7 +17,7 @@ using namespace magpie::sync;
 namespace {
 struct account {
     mutex lock{"account"};
-    guarded<int> balance{lock_name("balance"), 3};
+    guarded<int> balance{object_name("balance"), 3};
 };
 mutex of_the_program("of the program");
 } // namespace
@@ -26,7 +26,7 @@ TEST_SUITE("sync.lock_trace") {
     TEST_CASE("a lock may have a name, whatever the build") {
         shared_mutex routes("routes");
         shared_mutex few("few", 2);
-        guarded_shared<std::string> motto(lock_name("motto"), "festina lente");
+        guarded_shared<std::string> motto(object_name("motto"), "festina lente");
         guarded<std::string> no_name("festina");
         account a;
         CHECK(**motto.try_lock() == "festina lente");

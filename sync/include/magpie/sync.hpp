@@ -13,12 +13,13 @@
 #include <magpie/sync/guarded_shared.hpp>
 #include <magpie/sync/latch.hpp>
 #include <magpie/sync/lazy.hpp>
-#include <magpie/sync/lock_name.hpp>
 #include <magpie/sync/lock_trace.hpp>
 #include <magpie/sync/mpmc.hpp>
 #include <magpie/sync/mpsc.hpp>
 #include <magpie/sync/mutex.hpp>
+#include <magpie/sync/named.hpp>
 #include <magpie/sync/notify.hpp>
+#include <magpie/sync/object_name.hpp>
 #include <magpie/sync/once_cell.hpp>
 #include <magpie/sync/oneshot.hpp>
 #include <magpie/sync/received.hpp>

@@ -40,10 +40,10 @@ public:
         requires std::is_constructible_v<T, Arguments...>
     explicit(sizeof...(Arguments) == 1) guarded(Arguments&&... arguments)
         : value_(std::forward<Arguments>(arguments)...) {}
-    /// The same with a name for reports. @see lock_name
+    /// The same with a name for reports. @see object_name
     template <class... Arguments>
         requires std::is_constructible_v<T, Arguments...>
-    explicit guarded(lock_name name, Arguments&&... arguments)
+    explicit guarded(object_name name, Arguments&&... arguments)
         : mutex_(name), value_(std::forward<Arguments>(arguments)...) {}
     guarded(const guarded&) = delete;
     guarded& operator=(const guarded&) = delete;

@@ -37,10 +37,10 @@ public:
         requires std::is_constructible_v<T, Arguments...>
     explicit(sizeof...(Arguments) == 1) guarded_shared(Arguments&&... arguments)
         : value_(std::forward<Arguments>(arguments)...) {}
-    /// The same with a name for reports. @see lock_name
+    /// The same with a name for reports. @see object_name
     template <class... Arguments>
         requires std::is_constructible_v<T, Arguments...>
-    explicit guarded_shared(lock_name name, Arguments&&... arguments)
+    explicit guarded_shared(object_name name, Arguments&&... arguments)
         : mutex_(name), value_(std::forward<Arguments>(arguments)...) {}
     guarded_shared(const guarded_shared&) = delete;
     guarded_shared& operator=(const guarded_shared&) = delete;

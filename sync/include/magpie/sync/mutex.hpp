@@ -4,7 +4,7 @@
 #include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 #include <magpie/sync/guard.hpp>
-#include <magpie/sync/lock_name.hpp>
+#include <magpie/sync/object_name.hpp>
 
 #include <cstdint>
 #include <iosfwd>
@@ -43,8 +43,8 @@ public:
     using owned_guard = basic_guard<std::shared_ptr<mutex>, access>; ///< keeps the mutex alive
 
     mutex() noexcept : queue_(1) {}
-    /// One with a name for reports. @see lock_name
-    explicit mutex(lock_name name) noexcept : queue_(1), traced_(name) {}
+    /// One with a name for reports. @see object_name
+    explicit mutex(object_name name) noexcept : queue_(1), traced_(name) {}
     mutex(const mutex&) = delete;
     mutex& operator=(const mutex&) = delete;
 

@@ -5,7 +5,7 @@
 #include <magpie/sync/detail/lock_entry.hpp>
 #include <magpie/sync/detail/permit_queue.hpp>
 #include <magpie/sync/guard.hpp>
-#include <magpie/sync/lock_name.hpp>
+#include <magpie/sync/object_name.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -67,8 +67,8 @@ public:
     /// @param max_readers how many readers there are at a time: 1 up to `most_readers`
     /// @throws std::logic_error if it is out of that range
     explicit shared_mutex(std::size_t max_readers = most_readers);
-    /// The same with a name for reports. @see lock_name
-    explicit shared_mutex(lock_name name, std::size_t max_readers = most_readers);
+    /// The same with a name for reports. @see object_name
+    explicit shared_mutex(object_name name, std::size_t max_readers = most_readers);
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <magpie/core/strand.hpp>
-#include <magpie/sync/lock_name.hpp>
+#include <magpie/sync/object_name.hpp>
 
 #if defined(MAGPIE_LOCK_TRACE)
 #include <chrono>
@@ -37,7 +37,7 @@ class lock_graph;
 class traced_lock {
 public:
     traced_lock() noexcept = default;
-    explicit traced_lock(lock_name name) noexcept : name_(name.text()) {}
+    explicit traced_lock(object_name name) noexcept : name_(name.text()) {}
     traced_lock(const traced_lock&) = delete;
     traced_lock& operator=(const traced_lock&) = delete;
     ~traced_lock() { MAGPIE_ASSERT(first_ == nullptr); }
@@ -191,7 +191,7 @@ struct lock_place {
 class traced_lock {
 public:
     constexpr traced_lock() noexcept = default;
-    explicit constexpr traced_lock(lock_name) noexcept {}
+    explicit constexpr traced_lock(object_name) noexcept {}
     void set_one_reader() noexcept {}
 };
 
