@@ -28,6 +28,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <tuple>
 #include <unistd.h>
 #include <utility>
@@ -139,7 +140,8 @@ int refuse_each(const magpie::runtime_builder& b, scenario run) {
             const magpie::runtime rt = build(b);
             unhandled = 0;
             std::exception_ptr error;
-            {
+            // On a thread that ends: it keeps what is attached to the last exception that has reached it.
+            std::thread caller([&] {
                 refused_memory at(n);
                 try {
                     rt.block_on(run());
@@ -147,7 +149,8 @@ int refuse_each(const magpie::runtime_builder& b, scenario run) {
                     error = std::current_exception();
                 }
                 refused = at.stop();
-            }
+            });
+            caller.join();
             if (error) {
                 INFO(magpie::describe(error));
                 REQUIRE(is_lack_of_memory(error));
@@ -820,6 +823,31 @@ TEST_SUITE("fault.memory") {
                     break;
             }
         });
+    }
+
+    TEST_CASE("what is attached to an exception that has reached a thread goes with the thread") {
+        const counted_log log; // two failures are reported
+        auto fails = []() -> task<> {
+            co_await magpie::yield_now();
+            throw std::system_error(std::make_error_code(std::errc::io_error));
+        };
+        auto both = [&]() -> task<> { co_await magpie::join(fails(), fails()); };
+        std::size_t attached = 0;
+        const auto run = [&] {
+            const magpie::runtime rt = test::current_thread().build();
+            std::exception_ptr error;
+            try {
+                rt.block_on(both());
+            } catch (...) {
+                error = std::current_exception();
+            }
+            attached = magpie::attached_failures(error).size();
+        };
+        std::thread(run).join(); // what is made once for the process
+        const auto before = memory_in_use();
+        std::thread(run).join();
+        CHECK(attached == 1);
+        CHECK(is_again(before));
     }
 
     TEST_CASE("no memory x what is logged: it is said in fewer words") {
