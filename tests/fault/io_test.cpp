@@ -164,7 +164,7 @@ TEST_SUITE("fault.io") {
                             CHECK(said.code() == std::error_code(code(e)));
                         }
                     }
-                    CHECK(test::open_descriptors() == before);
+                    CHECK(test::are_open_again(before));
                     auto pair = co_await connected();
                     CHECK(pair.here);
                 }(error, times));
@@ -198,7 +198,7 @@ TEST_SUITE("fault.io") {
                         }
                         failed = lack.failed() == 1;
                     }
-                    CHECK(test::open_descriptors() == before);
+                    CHECK(test::are_open_again(before));
                     if (!failed)
                         break;
                     if (said) // Asio does without those of its own
@@ -213,7 +213,7 @@ TEST_SUITE("fault.io") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
             auto client = co_await tcp_stream::connect(listener.local_endpoint());
-            const std::size_t before = test::open_descriptors();
+            const std::size_t before = test::open_streams();
             {
                 const failing lack(system_call::watch, ENOSPC);
                 const auto of_accept = co_await error_of(listener.accept());
@@ -223,7 +223,7 @@ TEST_SUITE("fault.io") {
                 CHECK(of_connect == code(ENOSPC));
                 CHECK_THROWS_AS(tcp_listener::bind(endpoint::loopback_v4(0)), std::system_error);
             }
-            CHECK(test::open_descriptors() == before);
+            CHECK(test::open_streams() == before);
             std::array<std::byte, 1> buffer;
             const std::size_t end = co_await client.read(buffer); // it was taken, and closed
             CHECK(end == 0);
@@ -299,7 +299,7 @@ TEST_SUITE("fault.io") {
                 test::run_on_each_layout([error, later]() -> magpie::task<> {
                     auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
                     const endpoint at = listener.local_endpoint();
-                    const std::size_t before = test::open_descriptors();
+                    const std::size_t before = test::open_streams();
                     {
                         const failing call(system_call::connect, later ? EINPROGRESS : error);
                         const failing event(system_call::socket_error, error, later ? -1 : 0);
@@ -313,7 +313,7 @@ TEST_SUITE("fault.io") {
                             CHECK(std::string(e.what()).find(at.to_string()) != std::string::npos);
                         }
                     }
-                    CHECK(test::open_descriptors() == before);
+                    CHECK(test::open_streams() == before);
                     auto s = co_await tcp_stream::connect(at);
                     CHECK(s);
                 });

@@ -253,7 +253,7 @@ TEST_SUITE("stress.connections") {
         test::on_each_layout([](auto builder) {
             const unsigned seed = 41;
             CAPTURE(seed);
-            const std::size_t before = test::open_descriptors();
+            const std::size_t before = test::open_streams();
             ledger l;
             {
                 const runtime rt = builder.build();
@@ -262,7 +262,7 @@ TEST_SUITE("stress.connections") {
             const std::size_t compared = l.check();
             CAPTURE(compared);
             CHECK(compared > static_cast<std::size_t>(test::scaled(10'000)) / 4);
-            CHECK(test::open_descriptors() == before);
+            CHECK(test::open_streams() == before);
         });
     }
 }

@@ -153,7 +153,7 @@ TEST_SUITE("stress.io") {
         test::on_each_layout([](magpie::runtime_builder builder) {
             const unsigned seed = 23;
             CAPTURE(seed);
-            const std::size_t before = test::open_descriptors();
+            const std::size_t before = test::open_streams();
             {
                 const magpie::runtime rt = builder.build();
                 rt.block_on([](unsigned from) -> magpie::task<> {
@@ -181,7 +181,7 @@ TEST_SUITE("stress.io") {
                     static_cast<void>(co_await magpie::as_result(server));
                 }(seed));
             }
-            CHECK(test::open_descriptors() == before);
+            CHECK(test::open_streams() == before);
         });
     }
 
@@ -224,7 +224,7 @@ TEST_SUITE("stress.io") {
 
     TEST_CASE(
         "RT-LIFE-04 a runtime that ends while its sockets are busy leaves nothing, and does not hang") {
-        const std::size_t before = test::open_descriptors();
+        const std::size_t before = test::open_streams();
         for (int i = 0; i < test::scaled(200); ++i) {
             test::on_each_layout([](magpie::runtime_builder builder) {
                 const magpie::runtime rt = builder.build();
@@ -243,7 +243,7 @@ TEST_SUITE("stress.io") {
                 }());
             });
         }
-        CHECK(test::open_descriptors() == before);
+        CHECK(test::open_streams() == before);
     }
 
 } // TEST_SUITE

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <test/eventually.hpp>
 #include <test/layouts.hpp>
 
 #include <magpie/magpie.hpp>
@@ -165,6 +166,27 @@ inline std::size_t entries_of(const char* directory) {
 
 /// How many descriptors the process has open: one is that of the question.
 inline std::size_t open_descriptors() { return entries_of("/proc/self/fd"); }
+
+/// Whether as many are open again. A runtime's reactors go with the last of its threads, which let go of it by
+/// themselves when they have told that they end.
+inline bool are_open_again(std::size_t descriptors) {
+    return eventually([=] { return open_descriptors() == descriptors; });
+}
+
+/// How many sockets and pipes the process has open: no reactor has one, so it is the same whichever workers have
+/// made theirs, and whether those of the runtime before have gone.
+inline std::size_t open_streams() {
+    std::size_t n = 0;
+    DIR* const d = ::opendir("/proc/self/fd");
+    while (const dirent* const e = ::readdir(d)) {
+        std::array<char, 64> target{};
+        const ssize_t length = ::readlinkat(::dirfd(d), e->d_name, target.data(), target.size() - 1);
+        const std::string_view to(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+        n += to.starts_with("socket:") || to.starts_with("pipe:") ? 1 : 0;
+    }
+    ::closedir(d);
+    return n;
+}
 
 /// How many threads the process has.
 inline std::size_t live_threads() { return entries_of("/proc/self/task"); }
