@@ -3,9 +3,9 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/cell.hpp>
 #include <magpie/core/detail/composite.hpp>
+#include <magpie/core/detail/immortal.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 
-#include <cstddef>
 #include <iterator>
 #include <new>
 #include <string>
@@ -29,11 +29,7 @@ struct attachment_table {
 };
 
 // Never destroyed, as the handles that refer to tasks may stand in static objects.
-attachment_table& table() noexcept {
-    alignas(attachment_table) static std::byte place[sizeof(attachment_table)];
-    static attachment_table* const all = ::new (static_cast<void*>(place)) attachment_table;
-    return *all;
-}
+attachment_table& table() noexcept { return immortal<attachment_table>(); }
 
 /// Of a thread outside of tasks.
 attachment& of_this_thread() noexcept {

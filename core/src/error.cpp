@@ -7,6 +7,7 @@
 #include <magpie/core/unhandled.hpp>
 
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/immortal.hpp>
 
 #include <algorithm>
 #include <cinttypes>
@@ -101,11 +102,7 @@ struct sink_table {
 };
 
 // Never destroyed: a handle in a static object may still report while the program ends.
-sink_table& sinks() noexcept {
-    alignas(sink_table) static std::byte place[sizeof(sink_table)];
-    static sink_table* const table = ::new (static_cast<void*>(place)) sink_table;
-    return *table;
-}
+sink_table& sinks() noexcept { return immortal<sink_table>(); }
 
 } // namespace
 

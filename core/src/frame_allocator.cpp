@@ -2,6 +2,7 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/immortal.hpp>
 
 #include <cstdint>
 #include <new>
@@ -136,11 +137,7 @@ private:
 };
 
 // Not destroyed at exit: frames may be freed by static destructors and by threads that run on.
-chunk_source& chunks() noexcept {
-    alignas(chunk_source) static char storage[sizeof(chunk_source)];
-    static chunk_source* const one = ::new (static_cast<void*>(storage)) chunk_source;
-    return *one;
-}
+chunk_source& chunks() noexcept { return immortal<chunk_source>(); }
 
 /// What the threads share of one size class. Two classes share no line.
 class alignas(64) depot {

@@ -4,6 +4,7 @@
 
 #include <magpie/core/config.hpp>
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/immortal.hpp>
 #include <magpie/core/detail/inherited.hpp>
 #include <magpie/core/error.hpp>
 #include <magpie/core/log.hpp>
@@ -104,11 +105,11 @@ private:
 };
 
 /// Keeps the runtimes that were given up with tasks alive, and that have no thread to keep them: who
-/// wakes such a task reaches for its runtime (R33).
+/// wakes such a task reaches for its runtime (R33). Never destroyed: so are they.
 class runtime_group::leftovers {
 public:
     static void keep(runtime_group& group) noexcept {
-        leftovers& all = instance();
+        leftovers& all = immortal<leftovers>();
         const lock_guard guard(all.lock_);
         if (group.itself_ != nullptr)
             return;
@@ -118,7 +119,7 @@ public:
 
     /// Lets those go that somebody else has driven to the end of their tasks meanwhile.
     static void free_ended() noexcept {
-        leftovers& all = instance();
+        leftovers& all = immortal<leftovers>();
         std::shared_ptr<runtime_group> ended; // a chain: hooks are destroyed, which is not for the lock
         {
             const lock_guard guard(all.lock_);
@@ -138,12 +139,6 @@ public:
     }
 
 private:
-    static leftovers& instance() noexcept {
-        alignas(leftovers) static std::byte place[sizeof(leftovers)];
-        static leftovers* const all = ::new (static_cast<void*>(place)) leftovers;
-        return *all; // never destroyed: so are they
-    }
-
     mutex lock_;
     runtime_group* first_ = nullptr; // guarded by lock_, as the links
 };

@@ -306,9 +306,8 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
     stolen_.add(n);
     stolen_last_ = n;
     stole_at_ = futex::time_point::clock::now();
-    if (core_.idle.awake() > company::most_awake)
-        return;
-    if (!core_.has_drivers_each()) // whose own reactor nobody would look after while it rests
+    // Where each has a reactor of its own, nobody would look after that while it rests.
+    if (!core_.has_drivers_each() && core_.idle.awake() <= company::most_awake)
         company_.begin(victim.place_, {victim.done(), done()}, stole_at_);
 }
 

@@ -11,6 +11,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/await_transform.hpp>
 #include <magpie/core/detail/cell.hpp>
+#include <magpie/core/detail/immortal.hpp>
 #include <magpie/core/detail/thread_state.hpp>
 #include <magpie/core/log.hpp>
 
@@ -20,7 +21,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -110,11 +110,7 @@ lock_party party_here() noexcept {
 }
 
 // Never destroyed: a static object may lock while the program ends.
-lock_graph& graph() noexcept {
-    alignas(lock_graph) static std::byte place[sizeof(lock_graph)];
-    static lock_graph* const one = ::new (static_cast<void*>(place)) lock_graph;
-    return *one;
-}
+lock_graph& graph() noexcept { return magpie::detail::immortal<lock_graph>(); }
 
 } // namespace
 

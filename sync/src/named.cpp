@@ -1,7 +1,7 @@
 #include <magpie/core/detail/atomic.hpp>
+#include <magpie/core/detail/immortal.hpp>
 #include <magpie/sync/named.hpp>
 
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -38,11 +38,7 @@ private:
 namespace {
 
 // Never destroyed: static objects may have names.
-all_names& names() noexcept {
-    alignas(all_names) static std::byte place[sizeof(all_names)];
-    static all_names* const one = ::new (static_cast<void*>(place)) all_names;
-    return *one;
-}
+all_names& names() noexcept { return magpie::detail::immortal<all_names>(); }
 
 } // namespace
 
