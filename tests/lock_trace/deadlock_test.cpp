@@ -15,7 +15,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -23,16 +22,17 @@
 #include <vector>
 
 using namespace std::chrono_literals;
-using magpie::join_handle;
 using magpie::task;
 using namespace magpie::sync;
 
 namespace {
 
-template <class T>
-join_handle<T> start(test::manual_executor& ex, std::string name, task<T> t,
-                     std::source_location where = std::source_location::current()) {
-    return magpie::detail::spawn_on(ex, std::move(t), where, std::move(name));
+/// Runs until all wait for `go`, with nothing to report, and from there on.
+void meet(test::manual_executor& ex, event& go, const test::captured_log& log) {
+    ex.run_until_idle();
+    CHECK(log.text().empty());
+    go.set();
+    ex.run_until_idle();
 }
 
 std::string at(unsigned line) { return "deadlock_test.cpp:" + std::to_string(line); }
@@ -67,12 +67,9 @@ TEST_SUITE("lock_trace.deadlock") {
         event go;
         const test::captured_log log;
         test::manual_executor ex;
-        auto alice = start(ex, "alice", lock_both(accounts, audit, go));
-        auto bob = start(ex, "bob", lock_both(audit, accounts, go));
-        ex.run_until_idle();
-        CHECK(log.text().empty());
-        go.set();
-        ex.run_until_idle();
+        auto alice = ex.spawn("alice", lock_both(accounts, audit, go));
+        auto bob = ex.spawn("bob", lock_both(audit, accounts, go));
+        meet(ex, go, log);
         CHECK(log.count("deadlock between locks") == 1);
         CHECK(log.contains("task 1 'alice' waits at "));
         CHECK(log.contains(at(line_of_second) + " for 'audit', which task 2 'bob' holds since "));
@@ -97,10 +94,10 @@ TEST_SUITE("lock_trace.deadlock") {
         event go_last;
         const test::captured_log log;
         test::manual_executor ex;
-        auto one = start(ex, "one", lock_both(a, b, go));
-        auto two = start(ex, "two", lock_both(b, c, go));
-        start(ex, "three", lock_both(c, a, go_last)).detach();
-        auto beside = start(ex, "beside", lock_both(d, a, go_beside));
+        auto one = ex.spawn("one", lock_both(a, b, go));
+        auto two = ex.spawn("two", lock_both(b, c, go));
+        ex.spawn("three", lock_both(c, a, go_last)).detach();
+        auto beside = ex.spawn("beside", lock_both(d, a, go_beside));
         ex.run_until_idle();
         go.set();
         ex.run_until_idle();
@@ -136,12 +133,9 @@ TEST_SUITE("lock_trace.deadlock") {
             co_await g.wait();
             auto w = co_await t.lock();
         };
-        start(ex, "reader", reads(table, m, go)).detach();
-        start(ex, "writer", writes(table, m, go)).detach();
-        ex.run_until_idle();
-        CHECK(log.text().empty());
-        go.set();
-        ex.run_until_idle();
+        ex.spawn("reader", reads(table, m, go)).detach();
+        ex.spawn("writer", writes(table, m, go)).detach();
+        meet(ex, go, log);
         CHECK(log.count("deadlock between locks") == 1);
         CHECK(log.contains("'writer' waits at "));
         CHECK(log.contains("for 'table', which task 1 'reader' holds since "));
@@ -158,11 +152,11 @@ TEST_SUITE("lock_trace.deadlock") {
             auto second = co_await t.lock_shared();
         };
         auto writes = [](shared_mutex& t) -> task<> { auto w = co_await t.lock(); };
-        auto reader = start(ex, "reader", reads(table, go));
+        auto reader = ex.spawn("reader", reads(table, go));
         ex.run_until_idle();
         SUBCASE("without the writer it reads twice") {}
         SUBCASE("with him it is a deadlock") {
-            start(ex, "writer", writes(table)).detach();
+            ex.spawn("writer", writes(table)).detach();
             ex.run_until_idle();
         }
         const bool with_writer = !lock_waiters(table).empty();
@@ -203,17 +197,14 @@ TEST_SUITE("lock_trace.deadlock") {
             auto r = co_await t.lock_upgradable();
         };
         SUBCASE("upgrade") {
-            start(ex, "reader", reads(table, m, go)).detach();
-            start(ex, "other", upgrades(table, m, go)).detach();
+            ex.spawn("reader", reads(table, m, go)).detach();
+            ex.spawn("other", upgrades(table, m, go)).detach();
         }
         SUBCASE("second") {
-            start(ex, "reader", is_upgradable(table, m, go)).detach();
-            start(ex, "other", would_be_upgradable(table, m, go)).detach();
+            ex.spawn("reader", is_upgradable(table, m, go)).detach();
+            ex.spawn("other", would_be_upgradable(table, m, go)).detach();
         }
-        ex.run_until_idle();
-        CHECK(log.text().empty());
-        go.set();
-        ex.run_until_idle();
+        meet(ex, go, log);
         CHECK(log.count("deadlock between locks") == 1);
         CHECK(log.contains("for 'table', which task 1 'reader' holds since "));
         CHECK(log.contains("for 'm', which task 2 'other' holds since "));
@@ -236,8 +227,8 @@ TEST_SUITE("lock_trace.deadlock") {
                 ++n;
             }
         };
-        start(ex, "patient", patient(a, b, go, given_up)).detach();
-        auto other = start(ex, "other", lock_both(b, a, go));
+        ex.spawn("patient", patient(a, b, go, given_up)).detach();
+        auto other = ex.spawn("other", lock_both(b, a, go));
         ex.run_until_idle();
         go.set();
         ex.run_until_idle();
@@ -264,9 +255,9 @@ TEST_SUITE("lock_trace.deadlock") {
         auto both = [](mutex& x, mutex& y) -> task<> {
             auto guards = co_await magpie::join(x.lock(), y.lock());
         };
-        auto other = start(ex, "other", lock_both(b, a, go));
+        auto other = ex.spawn("other", lock_both(b, a, go));
         ex.run_until_idle();
-        auto joined = start(ex, "joined", both(a, b));
+        auto joined = ex.spawn("joined", both(a, b));
         ex.run_until_idle();
         go.set();
         ex.run_until_idle();
@@ -291,9 +282,9 @@ TEST_SUITE("lock_trace.deadlock") {
             auto guard = co_await magpie::select(x.lock(), y.lock());
             co_return guard.index();
         };
-        start(ex, "other", lock_both(a, b, go)).detach();
+        ex.spawn("other", lock_both(a, b, go)).detach();
         ex.run_until_idle();
-        auto selects = start(ex, "selects", either(a, b));
+        auto selects = ex.spawn("selects", either(a, b));
         ex.run_until_idle();
         go.set();
         ex.run_until_idle();
@@ -312,8 +303,8 @@ TEST_SUITE("lock_trace.deadlock") {
         const test::captured_log log;
         test::manual_executor ex;
         SUBCASE("in order") {
-            start(ex, "one", lock_both(a, b, go)).detach();
-            start(ex, "two", lock_both(a, b, go)).detach();
+            ex.spawn("one", lock_both(a, b, go)).detach();
+            ex.spawn("two", lock_both(a, b, go)).detach();
             ex.run_until_idle();
             go.set();
         }
@@ -321,7 +312,7 @@ TEST_SUITE("lock_trace.deadlock") {
             auto f = [](mutex& m, event& g) -> task<> {
                 co_await magpie::join(hold(m, g), hold(m, g));
             };
-            start(ex, "branches", f(a, go)).detach();
+            ex.spawn("branches", f(a, go)).detach();
             ex.run_until_idle();
             CHECK(lock_waiters(a).size() == 1);
             go.set();
@@ -330,8 +321,8 @@ TEST_SUITE("lock_trace.deadlock") {
             auto f = [](mutex& x, mutex& y, event& g) -> task<> {
                 co_await magpie::join(lock_both(x, y, g), hold(y, g));
             };
-            auto h = start(ex, "branches", f(a, b, go));
-            start(ex, "between", lock_both(a, b, go)).detach();
+            auto h = ex.spawn("branches", f(a, b, go));
+            ex.spawn("between", lock_both(a, b, go)).detach();
             ex.run_until_idle();
             go.set();
         }
@@ -340,9 +331,9 @@ TEST_SUITE("lock_trace.deadlock") {
                 auto guards = co_await scoped_lock(x, y);
                 co_await g.wait();
             };
-            start(ex, "one", f(a, b, go)).detach();
-            start(ex, "two", f(b, a, go)).detach();
-            start(ex, "three", f(a, b, go)).detach();
+            ex.spawn("one", f(a, b, go)).detach();
+            ex.spawn("two", f(b, a, go)).detach();
+            ex.spawn("three", f(a, b, go)).detach();
             ex.run_until_idle();
             go.set();
         }
@@ -366,10 +357,10 @@ TEST_SUITE("lock_trace.deadlock") {
         };
         auto passes_on = [&](std::shared_ptr<mutex> m, event& e, mutex& other) -> task<> {
             auto guard = co_await mutex::lock_owned(m);
-            start(ex, "keeper", keeps(std::move(guard), e, other)).detach();
+            ex.spawn("keeper", keeps(std::move(guard), e, other)).detach();
             auto again = co_await mutex::lock_owned(m); // when the other one has let go
         };
-        auto h = start(ex, "passes on", passes_on(a, go, b));
+        auto h = ex.spawn("passes on", passes_on(a, go, b));
         SUBCASE("who has passed it on may lock it again") {
             ex.run_until_idle();
             CHECK_FALSE(h.is_finished());
@@ -379,7 +370,7 @@ TEST_SUITE("lock_trace.deadlock") {
             CHECK(test::outcome_of(h) == "a value");
         }
         SUBCASE("who has it is in the cycle") {
-            start(ex, "other", lock_both(b, *a, let_go)).detach();
+            ex.spawn("other", lock_both(b, *a, let_go)).detach();
             ex.run_until_idle();
             let_go.set();
             ex.run_until_idle();
@@ -471,7 +462,7 @@ TEST_SUITE("lock_trace.deadlock") {
             auto second = co_await magpie::timeout(1s, l.lock());
             co_return second.has_value();
         };
-        auto h = start(ex, "waits", f(m));
+        auto h = ex.spawn("waits", f(m));
         ex.run_until_idle();
         CHECK(log.count("may be waited for for ever") == 1);
         CHECK(log.contains("let go of that guard first"));
@@ -496,7 +487,7 @@ TEST_SUITE("lock_trace.deadlock") {
             co_await g.wait();
             auto second = co_await y.lock();
         };
-        auto h = start(ex, "task", f(a, b, go));
+        auto h = ex.spawn("task", f(a, b, go));
         ex.run_until_idle();
         std::thread thread([&] {
             auto first = b.blocking_lock();
@@ -532,12 +523,12 @@ TEST_SUITE("lock_trace.deadlock") {
             auto first = co_await x.lock();
             co_await c.wait(first);
         };
-        auto h = start(ex, "waits", waits(m, n, told, go));
+        auto h = ex.spawn("waits", waits(m, n, told, go));
         ex.run_until_idle();
         go.set();
         ex.run_until_idle();
         CHECK(lock_owners(m).empty());
-        start(ex, "other", lock_both(m, n, go_other)).detach();
+        ex.spawn("other", lock_both(m, n, go_other)).detach();
         ex.run_until_idle();
         go_other.set();
         ex.run_until_idle();

@@ -9,23 +9,15 @@
 
 #include <memory>
 #include <optional>
-#include <source_location>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
-using magpie::join_handle;
 using magpie::task;
 using namespace magpie::sync;
 
 namespace {
-
-template <class T>
-join_handle<T> start(test::manual_executor& ex, std::string name, task<T> t,
-                     std::source_location where = std::source_location::current()) {
-    return magpie::detail::spawn_on(ex, std::move(t), where, std::move(name));
-}
 
 constexpr unsigned line_of_lock = __LINE__ + 2;
 task<> hold(mutex& m, event& go) {
@@ -63,8 +55,8 @@ TEST_SUITE("lock_trace.owners") {
         test::manual_executor ex;
         CHECK(lock_owners(m).empty());
         const auto before = std::chrono::steady_clock::now();
-        start(ex, "a", hold(m, go)).detach();
-        auto b = start(ex, "b", hold(m, go));
+        ex.spawn("a", hold(m, go)).detach();
+        auto b = ex.spawn("b", hold(m, go));
         ex.spawn(hold(m, go)).detach();
         ex.run_until_idle();
         const auto owners = lock_owners(m);
@@ -104,7 +96,7 @@ TEST_SUITE("lock_trace.owners") {
             auto one = value.try_lock_shared();
             auto two = value.blocking_lock_upgradable();
             auto three = value.blocking_lock_shared();
-            start(ex, "writer", writes(value)).detach();
+            ex.spawn("writer", writes(value)).detach();
             ex.run_until_idle();
             const auto owners = lock_owners(value);
             REQUIRE(owners.size() == 3);
@@ -181,11 +173,11 @@ TEST_SUITE("lock_trace.owners") {
             auto guard = co_await y.lock();
             co_await c.wait(guard, [&] { return *guard == 1; });
         };
-        start(ex, "waits", waits(b, changed)).detach();
+        ex.spawn("waits", waits(b, changed)).detach();
         ex.run_until_idle();
         CHECK(lock_report().empty()); // it waits to be told
-        start(ex, "both", both(a, b, go)).detach();
-        start(ex, "later", both(a, b, go)).detach();
+        ex.spawn("both", both(a, b, go)).detach();
+        ex.spawn("later", both(a, b, go)).detach();
         ex.run_until_idle();
         CHECK(names(lock_owners(a)) == texts{"task 2 'both'"});
         CHECK(names(lock_owners(b)) == texts{"task 2 'both'"});

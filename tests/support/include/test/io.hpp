@@ -154,14 +154,18 @@ inline void fill_fd(int fd) {
     while (write_fd(fd, much)) {}
 }
 
-/// How many entries a directory has.
-inline std::size_t entries_of(const char* directory) {
+/// How many entries of a directory count: `counts(directory, name)`.
+template <class F>
+std::size_t entries_of(const char* directory, F counts) {
     std::size_t n = 0;
     DIR* const d = ::opendir(directory);
     while (const dirent* const e = ::readdir(d))
-        n += e->d_name[0] != '.' ? 1 : 0;
+        n += e->d_name[0] != '.' && counts(d, e->d_name) ? 1 : 0;
     ::closedir(d);
     return n;
+}
+inline std::size_t entries_of(const char* directory) {
+    return entries_of(directory, [](DIR*, const char*) { return true; });
 }
 
 /// How many descriptors the process has open: one is that of the question.
@@ -176,16 +180,12 @@ inline bool are_open_again(std::size_t descriptors) {
 /// How many sockets and pipes the process has open: no reactor has one, so it is the same whichever workers have
 /// made theirs, and whether those of the runtime before have gone.
 inline std::size_t open_streams() {
-    std::size_t n = 0;
-    DIR* const d = ::opendir("/proc/self/fd");
-    while (const dirent* const e = ::readdir(d)) {
+    return entries_of("/proc/self/fd", [](DIR* directory, const char* name) {
         std::array<char, 64> target{};
-        const ssize_t length = ::readlinkat(::dirfd(d), e->d_name, target.data(), target.size() - 1);
+        const ssize_t length = ::readlinkat(::dirfd(directory), name, target.data(), target.size());
         const std::string_view to(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-        n += to.starts_with("socket:") || to.starts_with("pipe:") ? 1 : 0;
-    }
-    ::closedir(d);
-    return n;
+        return to.starts_with("socket:") || to.starts_with("pipe:");
+    });
 }
 
 /// How many threads the process has.

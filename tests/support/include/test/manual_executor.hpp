@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <source_location>
+#include <string>
 #include <utility>
 
 namespace test {
@@ -26,6 +27,11 @@ public:
     magpie::join_handle<T> spawn(magpie::task<T> t,
                                  std::source_location where = std::source_location::current()) {
         return magpie::detail::spawn_on(*this, std::move(t), where);
+    }
+    template <class T>
+    magpie::join_handle<T> spawn(std::string name, magpie::task<T> t,
+                                 std::source_location where = std::source_location::current()) {
+        return magpie::detail::spawn_on(*this, std::move(t), where, std::move(name));
     }
 
     /// Runs one turn. Returns false if nothing is queued.
