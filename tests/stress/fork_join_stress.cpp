@@ -70,8 +70,8 @@ TEST_SUITE("stress.fork_join") {
     TEST_CASE("trees that yield and sleep give each leaf once") {
         counted::alive = 0;
         {
-            auto rt = test::multi_thread(3).budget(7).build();
             const tree t{.fails_in = 0};
+            auto rt = test::multi_thread(3).budget(7).build();
             for (unsigned seed = 1; seed <= 20; ++seed)
                 CHECK(rt.block_on(t.node(std::minstd_rand(seed), test::sanitized ? 9 : 13)) ==
                       1 << (test::sanitized ? 9 : 13));
@@ -84,11 +84,11 @@ TEST_SUITE("stress.fork_join") {
         int ends = 0;
         constexpr int n = test::scaled(5000);
         {
+            const tree t{.fails_in = 200}; // outlives the runtime: the last tasks are not joined
             auto rt = test::multi_thread(3)
                           .budget(16)
                           .on_unhandled_exception([](const magpie::unhandled_exception&) {})
                           .build();
-            const tree t{.fails_in = 200};
             std::minstd_rand random(5);
             std::vector<magpie::join_handle<int>> handles;
             for (int i = 0; i < n; ++i) {
@@ -156,13 +156,13 @@ TEST_SUITE("stress.fork_join") {
     }
 
     TEST_CASE("loops that are shared, many at a time") {
+        std::atomic<std::uint64_t> sum{0};
         auto rt = test::multi_thread(3).build();
-        auto loop = [](std::atomic<std::uint64_t>& sum) -> task<> {
+        auto loop = [](std::atomic<std::uint64_t>& all) -> task<> {
             co_await magpie::parallel_for(0, 1000, [&](int i) {
-                sum.fetch_add(static_cast<unsigned>(i), std::memory_order_relaxed);
+                all.fetch_add(static_cast<unsigned>(i), std::memory_order_relaxed);
             });
         };
-        std::atomic<std::uint64_t> sum{0};
         std::vector<magpie::join_handle<void>> handles;
         for (int i = 0; i < test::scaled(2000); ++i)
             handles.push_back(rt.spawn(loop(sum)));
