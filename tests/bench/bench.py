@@ -7,7 +7,6 @@
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
@@ -110,7 +109,8 @@ def run(args):
     options = rows.Options(args.workers, args.reps or (3 if args.quick else 5), args.quick)
     pairs = args.pairs or (5 if args.quick else 9)
     entries, lines = [], []
-    with contextlib.suppress(KeyboardInterrupt):  # what is there is worth showing
+    failure = None
+    try:
         for row in selected:
             if reasons := left_out(row, ours, programs):
                 print(row.name, *reasons, file=sys.stderr)
@@ -121,13 +121,19 @@ def run(args):
             progress("")
             if row is not selected[-1]:
                 print("done:", row.name, file=sys.stderr)
+    except KeyboardInterrupt:  # what is there is worth showing
+        pass
+    except drivers.Failure as error:  # and here
+        failure = error
     if not entries:
-        raise drivers.Failure("nothing was measured")
+        raise failure or drivers.Failure("nothing was measured")
     print(report.table(ours, lines))
     print(f"\nRatios are {ours} / peer, below 1 {ours} is better: median (quartiles) of {pairs} pairs,"
           f" {options.reps} repetitions a run.\n{report.versions(entries)}; CPUs: {os.cpu_count()}")
     if args.json:
         args.json.write_text(json.dumps(entries, indent=1) + "\n")
+    if failure:
+        raise failure
     return 0
 
 

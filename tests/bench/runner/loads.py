@@ -122,12 +122,12 @@ class IdleLoad:
 
     def measure(self, server, program, options):
         resident, cpu = server.resident_bytes(), server.cpu_seconds()
-        accepted = server.open_files() + self.connections
+        accepted = server.open_sockets() + self.connections
         begin = time.monotonic()
         with contextlib.ExitStack() as held:
             for _ in range(self.connections):
                 held.enter_context(_connect(server))
-            while server.open_files() < accepted:
+            while server.open_sockets() < accepted:
                 if time.monotonic() > begin + GRACE:
                     raise Failure(f"a server has not accepted {self.connections} connections in {GRACE} s")
                 time.sleep(0.01)
