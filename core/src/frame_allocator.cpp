@@ -349,6 +349,9 @@ void* allocate_recycled(std::size_t cls) {
     magazines& m = mine.of[cls];
     if (block* const b = m.current) [[likely]] {
         m.current = b->next;
+        // What another thread has freed is in its caches: the next block's first lines come while this one is used.
+        __builtin_prefetch(m.current, 1);
+        __builtin_prefetch(reinterpret_cast<const char*>(m.current) + 64, 1);
         ++m.room;
         return b;
     }

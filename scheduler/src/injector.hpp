@@ -1,6 +1,7 @@
 #pragma once
 
 #include <magpie/core/config.hpp>
+#include <magpie/core/detail/adaptive_mutex.hpp>
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/strand.hpp>
 
@@ -39,7 +40,7 @@ public:
         for (strand* s = &first;;) {
             strand* const next = s->queue_next;
             if (first_linked_ == nullptr && has_room())
-                last_->strands[last_->end++] = s;
+                last_->strands[end_++] = s;
             else
                 link(*s); // until those are taken, for they are older
             if (s == &last)
@@ -59,22 +60,26 @@ public:
         if (size() == 0)
             return nullptr;
         std::array<strand*, 128> out;
+        most = std::min(most, out.size());
         piece* emptied = nullptr;
         {
             const lock_guard guard(lock_);
-            while (first_ != nullptr && taken < std::min(most, out.size())) {
+            while (first_ != nullptr && taken < most) {
                 piece& p = *first_;
-                while (p.begin < p.end && taken < std::min(most, out.size()))
-                    out[taken++] = p.strands[p.begin++];
-                if (p.begin < p.end)
+                const std::size_t filled = first_ == last_ ? end_ : piece::capacity;
+                const std::size_t n = std::min(filled - begin_, most - taken);
+                std::copy_n(&p.strands[begin_], n, &out[taken]);
+                taken += n;
+                begin_ += n;
+                if (begin_ < filled)
                     break;
                 first_ = p.next;
+                begin_ = 0;
                 if (first_ == nullptr)
                     last_ = nullptr;
                 p.next = std::exchange(spare_ == nullptr ? spare_ : emptied, &p);
             }
-            while (first_ == nullptr && first_linked_ != nullptr &&
-                   taken < std::min(most, out.size())) {
+            while (first_ == nullptr && first_linked_ != nullptr && taken < most) {
                 out[taken++] = first_linked_;
                 first_linked_ = first_linked_->queue_next;
             }
@@ -94,16 +99,14 @@ public:
 
 private:
     struct piece {
-        static constexpr std::uint32_t capacity = 126;
+        static constexpr std::size_t capacity = 127;
         piece* next = nullptr;
-        std::uint32_t begin = 0;
-        std::uint32_t end = 0;
-        std::array<strand*, capacity> strands; // [begin, end) are queued
+        std::array<strand*, capacity> strands;
     };
 
     /// Whether the last piece has room; adds one if it has not, and there is memory.
     bool has_room() noexcept {
-        if (last_ != nullptr && last_->end < piece::capacity)
+        if (last_ != nullptr && end_ < piece::capacity)
             return true;
         void* memory = std::exchange(spare_, nullptr);
         if (memory == nullptr) {
@@ -114,6 +117,7 @@ private:
         piece* const p = ::new (memory) piece;
         (last_ != nullptr ? last_->next : first_) = p;
         last_ = p;
+        end_ = 0;
         return true;
     }
     void link(strand& s) noexcept {
@@ -126,8 +130,12 @@ private:
             ::operator delete(std::exchange(p, p->next));
     }
 
-    alignas(64) mutex lock_;
-    piece* first_ = nullptr; // guarded by lock_, as the next four
+    alignas(64) adaptive_mutex lock_;
+    // Guarded by lock_, as all below. Queued are those from begin_ in the first piece to end_ in the last; these two
+    // stand here, for a piece is where the other processor has it.
+    std::uint32_t begin_ = 0;
+    std::uint32_t end_ = 0;
+    piece* first_ = nullptr;
     piece* last_ = nullptr;
     piece* spare_ = nullptr;         // at most one
     strand* first_linked_ = nullptr; // for whom there was no memory

@@ -2,6 +2,8 @@
 
 #include "scheduler.hpp"
 
+#include <magpie/core/detail/adaptive_mutex.hpp>
+
 #include <algorithm>
 #include <array>
 
@@ -14,6 +16,7 @@ using magpie::detail::biased_lock;
 using magpie::detail::injector;
 using magpie::detail::local_queue;
 using magpie::detail::recent_stack;
+using magpie::detail::spinning_futex_mutex;
 
 /// The product's ring with one line wrong.
 enum class flaw : unsigned char { none, no_room_check, copies_late };
@@ -239,6 +242,33 @@ mistake owner_says_nothing(biased, "the owner does not say that it is there",
                            {"biased_lock::lock", "store", how::left_out});
 mistake exchange_left_out(unbiased, "... and has no barrier either",
                           {"biased_lock::lock", "exchange", how::left_out});
+
+// --- the lock of the shared queue: who finds it taken sleeps ---
+
+scenario adaptive("queue.adaptive_mutex", {.preemptions = 3, .full = 4}, [] {
+    spinning_futex_mutex lock;
+    magpie_model::plain<int> guarded{0}; // an access that the lock does not order is a race
+    magpie::detail::atomic<int> other{0};
+    threads(3, "thread", [&] {
+        for (int i = 0; i < 2; ++i) {
+            const magpie::detail::lock_guard guard(lock);
+            const int before = guarded.get();
+            static_cast<void>(other.load(std::memory_order_relaxed)); // others can come in between
+            guarded.set(before + 1);
+        }
+    });
+    run();
+    check(guarded.get() == 6, "nobody is in there with another one");
+});
+
+mistake no_waking(adaptive, "who unlocks wakes nobody",
+                  {"spinning_futex_mutex::unlock", "futex wake", how::left_out});
+mistake taken_anyway(adaptive, "the lock is taken without a look",
+                     {"spinning_futex_mutex::try_lock", "compare_exchange", how::unconditional});
+mistake mark_in_two(adaptive, "who goes to sleep looks, and marks the word later",
+                    {"spinning_futex_mutex::wait", "exchange", how::in_two});
+mistake sleeps_blindly(adaptive, "who goes to sleep does not look at the word again",
+                       {"spinning_futex_mutex::wait", "futex wait", how::unconditional});
 
 // --- the newest first: two thieves take from the other end ---
 
