@@ -862,6 +862,7 @@ TEST_SUITE("fault.memory") {
             bool refused = false;
             {
                 std::atomic<bool> open{false};
+                std::atomic<bool> begun{false};
                 magpie::runtime rt = test::multi_thread(2).stuck_limit(2ms).build();
                 log.restart();
                 // A failure that nobody receives; a task that keeps its worker until that was said.
@@ -877,7 +878,6 @@ TEST_SUITE("fault.memory") {
                 auto h = rt.spawn("a name that is too long for the string", keeps());
                 REQUIRE(h.blocking_join());
                 // A call that does not end before the limit.
-                std::atomic<bool> begun{false};
                 auto stuck = [&] {
                     begun.store(true, std::memory_order_relaxed); // a hint
                     open.wait(false, std::memory_order_acquire);  // pairs with the store below

@@ -388,8 +388,8 @@ TEST_SUITE("io.errors") {
         action.sa_handler = [](int) {};
         REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0); // without SA_RESTART
         {
-            const magpie::runtime rt = test::multi_thread(2).build();
             std::atomic<bool> over{false};
+            const magpie::runtime rt = test::multi_thread(2).build();
             std::thread pest([&] {
                 while (!over) {
                     ::kill(::getpid(), SIGUSR1); // to whichever thread

@@ -108,9 +108,9 @@ TEST_SUITE("io.lifecycle") {
         const std::size_t before = test::open_descriptors();
         for (int round = 0; round < 20; ++round) {
             test::on_each_layout([](auto builder) {
+                std::atomic<int> rounds{0};
                 // The clients live on another runtime, and do not know of the end.
                 std::optional<runtime> clients(test::multi_thread(2).build());
-                std::atomic<int> rounds{0};
                 std::optional<runtime> rt(builder.build());
                 auto listener = rt->block_on([]() -> task<std::unique_ptr<tcp_listener>> {
                     co_return std::make_unique<tcp_listener>(
@@ -164,9 +164,9 @@ TEST_SUITE("io.lifecycle") {
     TEST_CASE("RT-SCHED-11 a task that yields runs again only after the reactor was polled") {
         test::on_each_layout([](auto builder) {
             std::atomic<int> taken{0};
+            test::descriptor_pair p;
             // The periodic look is far away: 65536 turns.
             const runtime rt = builder.event_interval(65536).build();
-            test::descriptor_pair p;
             auto fd = rt.block_on(adopt(p.take()));
             rt.block_on([](async_fd& from, int to, std::atomic<int>& n) -> task<> {
                 auto reader = magpie::spawn(take(from, n));
@@ -203,11 +203,12 @@ TEST_SUITE("io.lifecycle") {
     }
 
     TEST_CASE("RT-SCHED-26 a worker stuck right after its sleep in the reactor does not freeze I/O") {
-        const runtime rt = test::multi_thread(3).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};
         test::descriptor_pair a;
         test::descriptor_pair b;
+        std::atomic<int> taken{0};
+        const runtime rt = test::multi_thread(3).build();
         auto first = rt.block_on(adopt(a.take()));
         auto second = rt.block_on(adopt(b.take()));
         // Woken by an event, so by whoever slept in the reactor.
@@ -218,7 +219,6 @@ TEST_SUITE("io.lifecycle") {
         }(*first, stuck, go));
         REQUIRE(test::write_fd(a.there(), "x"));
         REQUIRE(eventually([&] { return stuck.load(); }));
-        std::atomic<int> taken{0};
         auto reader = rt.spawn(take(*second, taken));
         CHECK(test::write_fd(b.there(), "x"));
         CHECK(test::ends(reader));

@@ -269,8 +269,8 @@ TEST_SUITE("io.reactor") {
     }
 
     TEST_CASE("when a worker is stuck right after its I/O, another one takes the reactor over") {
-        const magpie::runtime rt = test::multi_thread(2).build();
         std::atomic<bool> stuck{false}, done{false};
+        const magpie::runtime rt = test::multi_thread(2).build();
         auto blocker = rt.spawn([](std::atomic<bool>& s, std::atomic<bool>& d) -> magpie::task<bool> {
             test::descriptor_pair p;
             async_fd fd(p.take());
@@ -296,9 +296,9 @@ TEST_SUITE("io.reactor") {
 
     TEST_CASE("the reactor comes while the workers sleep without one, and timers and wakes go on") {
         for (int i = 0; i < 50; ++i) {
+            test::descriptor_pair p;
             const magpie::runtime rt = test::multi_thread(2).build();
             auto sleeper = rt.spawn([]() -> magpie::task<> { co_await magpie::sleep_for(2ms); }());
-            test::descriptor_pair p;
             {
                 const auto in = rt.enter(); // a plain thread installs it
                 async_fd fd(p.take());

@@ -189,8 +189,8 @@ TEST_SUITE("io.signal") {
     }
 
     TEST_CASE("PROC-SIG-13 listeners survive another runtime's end") {
-        const magpie::runtime stays = test::multi_thread(1).build();
         std::atomic<int> listening{0};
+        const magpie::runtime stays = test::multi_thread(1).build();
         std::optional<magpie::runtime> ends(test::multi_thread(1).build());
         auto here = stays.spawn(first_of(SIGUSR1, listening));
         auto there = ends->spawn(first_of(SIGUSR1, listening));
@@ -352,8 +352,8 @@ TEST_SUITE("io.signal") {
     TEST_CASE("listeners that come and go while signals come leave no descriptor") {
         const std::size_t before = test::open_descriptors();
         {
-            const magpie::runtime rt = test::multi_thread(2).build();
             std::atomic<bool> stop{false};
+            const magpie::runtime rt = test::multi_thread(2).build();
             std::thread sender([&] {
                 while (!stop)
                     send(SIGUSR1);

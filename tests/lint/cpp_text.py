@@ -33,6 +33,7 @@ class Source:
         self.text = _ATTRIBUTE.sub(_spaces, _DIRECTIVE.sub(_spaces, blank))
         self.partner = self._match_brackets()
         self.lambdas = self._find_lambdas()
+        self._opening = [p for p in self.partner if self.text[p] in "([{"]
         self._lines = [m.end() for m in re.finditer("\n", text)]
 
     def line(self, position):
@@ -45,6 +46,21 @@ class Source:
 
     def word_before(self, position):
         return re.search(r"\w*$", self.text[max(0, position - 200) : position].rstrip()).group()
+
+    # ---- blocks and statements ---------------------------------------------------------------------------
+
+    def opening(self, position):
+        """The bracket that was opened last before `position` and is still open there, or -1."""
+        return max((p for p in self._opening if p < position < self.partner[p]), default=-1)
+
+    def end_of_block(self, position):
+        return self.partner.get(self.opening(position), len(self.text))
+
+    def end_of_statement(self, position):
+        """The `;` that ends what stands at `position`, those in brackets aside."""
+        while position < len(self.text) and self.text[position] not in ";)]}":
+            position = self.partner.get(position, position) + 1
+        return position
 
     def _match_brackets(self):
         partner, open_brackets = {}, []

@@ -213,6 +213,27 @@ class Tree(unittest.TestCase):
     def test_format(self):
         self.assertEqual(self.findings({"core/src/a.cpp": "int x;\n\nint   y;\n"}), [("core/src/a.cpp", 3)])
 
+    def test_what_tasks_share_comes_before_their_runtime(self):
+        def found(*lines):
+            text = "void f() {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
+            return [line - 1 for _, line in self.findings({"tests/core/a.cpp": text})]
+
+        runtime = "const runtime rt = builder.build();"
+        for shared in (
+            "std::atomic<int> n{0};", "std::atomic<bool> a{false}, b{false};", "std::latch all(8);", "std::mutex m;",
+            "event go;", "magpie::sync::event go;", "std::deque<permits> many(8);", "std::vector<std::atomic<int>> n(3);",
+        ):  # fmt: skip
+            self.assertEqual(found(runtime, shared), [2])
+            self.assertEqual(found(shared, runtime), [])
+        for runtime in (
+            "auto rt = with_workers(2);", "shared_executor ex(8);", "std::optional<runtime> rt(builder.build());",
+            "auto rt = std::make_unique<runtime>(multi_thread(a ? 1 : 2).build());",
+        ):  # fmt: skip
+            self.assertEqual(found(runtime, "event go;"), [2])
+        self.assertEqual(found(runtime, "f([] { event go; });"), [])  # of its own
+        self.assertEqual(found("{", "  " + runtime, "}", "event go;"), [])
+        self.assertEqual(found(runtime, "event &go = in(rt);", "int n = 0;"), [])
+
     def test_nothing_names_a_place_elsewhere(self):
         for place in ("/ho" "me/me/x", "see /ro" "ot", "https://deb.deb" "ian.org", "crates" ".io"):
             self.assertEqual(self.findings({"docs/a.md": "\n" + place}), [("docs/a.md", 2)])

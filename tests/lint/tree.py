@@ -26,6 +26,21 @@ _ELSEWHERE = re.compile(
     r"|\b(?:proxy|sum)\.golang\.org|https?://registry\."
 )
 
+# A runtime, or an executor whose turns threads run; and what tasks share by reference.
+_RUNTIME = re.compile(
+    r"^[ \t]*(?:const )?(?:(?:test::)?shared_executor|auto|(?:\w+::)*runtime|std::(?:optional|unique_ptr)<(?:\w+::)*runtime>)"
+    r" (\w+)\b",
+    re.MULTILINE,
+)
+_IS_BUILT = re.compile(r"\bbuild\(\)|\bwith_workers\(|\bshared_executor\b")
+_SHARED = re.compile(
+    r"^[ \t]*(?:const )?(?:std::(?:vector|deque|array)<)?"
+    r"(?:std::(?:atomic|latch|mutex)"
+    r"|(?:\w+::)*(?:event|mutex|shared_mutex|semaphore|notify|barrier|latch|condition_variable|set_once|once_cell|guarded"
+    r"|guarded_shared|trace|permits|rendezvous|arrivals|descriptor_pair))\b(?:<[^;=(]*?>)?[^;=({<&]*?[ >](\w+)(?=[\[{(;=,]| =)",
+    re.MULTILINE,
+)
+
 
 def check(root):
     """What is wrong below `root`, as (file, line, message)."""
@@ -38,6 +53,8 @@ def check(root):
     for name in sources:
         if not name.startswith(PEERS):
             yield from _code(name, _read(root / name) or "")
+        if name.startswith(("tests/", "examples/")):
+            yield from _shared_comes_first(name, Source(_read(root / name) or ""))
     yield from _one_file_logs(root, sources)
     yield from _headers_are_listed(root, sources)
     yield from _tests_are_listed(root, sources)
@@ -95,6 +112,18 @@ def _code(name, text):
             r"#\s*include\s*[<\"](boost/)?asio\b.*",
             "{}: only io/src and <magpie/io/asio.hpp> may include Asio",
         )
+
+
+def _shared_comes_first(name, source):
+    """A runtime that is destroyed drops its tasks: what they refer to has to be there still."""
+    for runtime in _RUNTIME.finditer(source.text):
+        end = source.end_of_statement(runtime.end())
+        if not _IS_BUILT.search(source.text, runtime.start(), end):
+            continue
+        for shared in _SHARED.finditer(source.text, end, source.end_of_block(end)):
+            if source.opening(shared.start(1)) == source.opening(end):
+                message = f"declare '{shared[1]}' before '{runtime[1]}', whose tasks may use it until that is destroyed"
+                yield name, source.line(shared.start(1)), message
 
 
 def _one_file_logs(root, sources):

@@ -197,22 +197,22 @@ TEST_SUITE("scheduler.awaited") {
 
     TEST_CASE("it may abort the one that awaits it, which ends at its next suspension") {
         on_each_layout([](auto builder) {
-            const runtime rt = builder.build();
             std::atomic<bool> went_on{false};
+            magpie::sync::event told;
+            std::optional<magpie::abort_handle> self;
+            const runtime rt = builder.build();
             auto child = [](magpie::abort_handle parent) -> task<int> {
                 parent.abort();
                 co_return 1;
             };
-            auto parent = [](auto f, std::atomic<bool>& on, magpie::sync::event& told,
-                             std::optional<magpie::abort_handle>& self) -> task<> {
-                co_await told.wait();
-                auto h = magpie::spawn(f(*self));
+            auto parent = [](auto f, std::atomic<bool>& on, magpie::sync::event& e,
+                             std::optional<magpie::abort_handle>& me) -> task<> {
+                co_await e.wait();
+                auto h = magpie::spawn(f(*me));
                 CHECK(co_await h == 1);
                 co_await magpie::yield_now();
                 on = true;
             };
-            magpie::sync::event told;
-            std::optional<magpie::abort_handle> self;
             auto h = rt.spawn(parent(child, went_on, told, self));
             self = h.abort_handle();
             told.set();
@@ -248,8 +248,8 @@ TEST_SUITE("scheduler.awaited") {
     }
 
     TEST_CASE("many workers: trees whose tasks are stolen from under their parents") {
-        const runtime rt = test::multi_thread(4).build();
         std::atomic<int> leaves{0};
+        const runtime rt = test::multi_thread(4).build();
         auto leaf = [&] { leaves.fetch_add(1, std::memory_order_relaxed); };
         constexpr int depth = test::sanitized ? 9 : 12;
         auto main = [](auto& l) -> task<int> {

@@ -99,8 +99,8 @@ TEST_SUITE("scheduler.blocking") {
 
     TEST_CASE("TASK-BLOCK-01 as many as the limit allows run at the same time") {
         on_each_layout([](auto builder) {
-            const runtime rt = builder.max_blocking_threads(8).build();
             std::latch all(8);
+            const runtime rt = builder.max_blocking_threads(8).build();
             std::vector<join_handle<>> handles;
             const auto in = rt.enter();
             for (int i = 0; i < 8; ++i)
@@ -133,9 +133,9 @@ TEST_SUITE("scheduler.blocking") {
     }
 
     TEST_CASE("SCOPE-18 a closure's stop token says that it was aborted") {
+        std::atomic<bool> started{false};
         const runtime rt = test::multi_thread().build();
         const auto in = rt.enter();
-        std::atomic<bool> started{false};
         auto h = spawn_blocking([&started](std::stop_token stop) {
             started = true;
             return eventually([&] { return stop.stop_requested(); });
@@ -146,9 +146,9 @@ TEST_SUITE("scheduler.blocking") {
     }
 
     TEST_CASE("an abort before the start means that it never runs") {
+        std::latch go(1);
         const runtime rt = test::multi_thread().max_blocking_threads(1).build();
         const auto in = rt.enter();
-        std::latch go(1);
         auto first = spawn_blocking([&go] { go.wait(); });
         bool ran = false;
         auto second = spawn_blocking([&ran] { ran = true; });
@@ -254,10 +254,10 @@ TEST_SUITE("scheduler.blocking") {
         };
         const auto in_a_call = [](auto call) {
             leave_when_told();
+            std::latch detached(1); // else the result would go with the handle
             auto rt = std::make_unique<runtime>(test::multi_thread(1).build());
             const auto handle = rt->handle();
             const auto in = handle.enter();
-            std::latch detached(1); // else the result would go with the handle
             spawn_blocking([&detached, call, r = std::move(rt)]() mutable {
                 detached.wait();
                 return call(std::move(r));
@@ -530,11 +530,11 @@ TEST_SUITE("scheduler.blocking") {
             });
             co_return;
         };
+        std::atomic<bool> over{false};
         auto rt = std::make_unique<runtime>(test::multi_thread(2).build());
         const auto handle = rt->handle();
         auto h = rt->spawn(stuck(s));
         REQUIRE(eventually([&] { return s.blocked.load(); }));
-        std::atomic<bool> over{false};
         std::thread destroyer([&] {
             rt.reset();
             over = true;
@@ -560,20 +560,20 @@ TEST_SUITE("scheduler.blocking") {
 
     TEST_CASE("a worker that was handed over is not taken for a stuck one") {
         const test::captured_log log;
+        std::atomic<bool> in{false};
+        std::atomic<bool> go{false};
         const runtime rt = test::multi_thread(3).stuck_limit(20ms).build();
-        auto in_place = [](std::atomic<bool>& in, std::atomic<bool>& go) -> task<> {
+        auto in_place = [](std::atomic<bool>& at, std::atomic<bool>& end) -> task<> {
             block_in_place([&] {
-                in = true;
-                static_cast<void>(eventually([&] { return go.load(); }));
+                at = true;
+                static_cast<void>(eventually([&] { return end.load(); }));
             });
             co_return;
         };
-        auto really_stuck = [](std::atomic<bool>& go) -> task<> {
-            static_cast<void>(eventually([&] { return go.load(); }));
+        auto really_stuck = [](std::atomic<bool>& end) -> task<> {
+            static_cast<void>(eventually([&] { return end.load(); }));
             co_return;
         };
-        std::atomic<bool> in{false};
-        std::atomic<bool> go{false};
         auto a = rt.spawn(in_place(in, go));
         REQUIRE(eventually([&] { return in.load(); }));
         auto b = rt.spawn(really_stuck(go));

@@ -196,8 +196,8 @@ TEST_SUITE("scheduler.context") {
     TEST_CASE("SCOPE-23 what is spawned on another runtime inherits, and may outlive this one") {
         counted::alive = 0;
         {
-            const runtime other = test::multi_thread(1).build();
             event go;
+            const runtime other = test::multi_thread(1).build();
             std::optional<join_handle<int>> child;
             {
                 const runtime rt = test::multi_thread(1).build();

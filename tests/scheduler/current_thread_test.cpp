@@ -101,8 +101,9 @@ TEST_SUITE("scheduler.current_thread") {
     TEST_CASE("RT-SCHED-05 a spawn, a wake and an abort from another thread reach the sleeping loop") {
         event asleep;
         event go;
-        const runtime rt = test::current_thread().build();
         std::atomic<bool> spawned{false};
+        std::atomic<bool> at{false};
+        const runtime rt = test::current_thread().build();
         std::thread remote([&] {
             asleep.blocking_wait();
             auto h = rt.spawn(nothing());
@@ -119,12 +120,11 @@ TEST_SUITE("scheduler.current_thread") {
 
         auto for_ever = []() -> task<> { co_await magpie::sleep_for(1h); };
         auto h = rt.spawn(for_ever());
-        auto join = [](magpie::join_handle<>& x, std::atomic<bool>& at) -> task<bool> {
-            at = true;
+        auto join = [](magpie::join_handle<>& x, std::atomic<bool>& joins) -> task<bool> {
+            joins = true;
             const auto r = co_await magpie::as_result(x);
             co_return r.has_error();
         };
-        std::atomic<bool> at{false};
         std::thread aborter([&, a = h.abort_handle()] {
             static_cast<void>(eventually([&] { return at.load(); }));
             a.abort();
@@ -136,9 +136,9 @@ TEST_SUITE("scheduler.current_thread") {
     TEST_CASE("RT-SCHED-14 of concurrent block_on calls one drives, and another when that returns") {
         constexpr int callers = 4;
         std::vector<event> gates(callers);
-        const runtime rt = test::current_thread().build();
         std::atomic<int> inside{0};
         std::atomic<int> left{0};
+        const runtime rt = test::current_thread().build();
         auto main = [](event& gate, std::atomic<int>& n) -> task<> {
             ++n;
             co_await gate.wait();
@@ -161,8 +161,8 @@ TEST_SUITE("scheduler.current_thread") {
     }
 
     TEST_CASE("RT-SCHED-14 many short block_on calls from many threads") {
-        const runtime rt = test::current_thread().build();
         std::atomic<int> sum{0};
+        const runtime rt = test::current_thread().build();
         auto main = [](std::atomic<int>& s) -> task<> {
             co_await magpie::yield_now();
             auto child = [](std::atomic<int>& x) -> task<> {

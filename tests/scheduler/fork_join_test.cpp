@@ -484,6 +484,7 @@ TEST_SUITE("scheduler.fork_join") {
     TEST_CASE("of two failures one is thrown, and the other one is reported") {
         std::mutex lock;
         std::vector<std::string> reported;
+        rendezvous r;
         auto rt = runtime::builder()
                       .worker_threads(2)
                       .on_unhandled_exception([&](const magpie::unhandled_exception& x) {
@@ -491,7 +492,6 @@ TEST_SUITE("scheduler.fork_join") {
                           reported.push_back(std::string(magpie::describe(x.error)));
                       })
                       .build();
-        rendezvous r;
         auto fails = [](rendezvous& at) -> task<> {
             throw std::runtime_error(at.meet() ? "failed" : "alone");
             co_return;
@@ -545,16 +545,16 @@ TEST_SUITE("scheduler.fork_join") {
     }
 
     TEST_CASE("a child that computes is waited for, and then dropped") {
-        auto rt = with_workers(2);
         rendezvous r;
         std::atomic<bool> begun{false};
         std::atomic<bool> go{false};
         std::atomic<bool> out{false};
+        event never;
+        auto rt = with_workers(2);
         struct says {
             std::atomic<bool>& out;
             ~says() { out = true; }
         };
-        event never;
         auto computes = [&begun](rendezvous& at, std::atomic<bool>& g, std::atomic<bool>& o,
                                  event& e) -> task<> {
             const says at_end{o};
@@ -676,8 +676,8 @@ TEST_SUITE("scheduler.fork_join") {
     // --- who the children are ---
 
     TEST_CASE("children see the id and name of their parent, on any worker") {
-        auto rt = with_workers(2);
         rendezvous r;
+        auto rt = with_workers(2);
         auto tells = [](rendezvous& at) -> task<std::string> {
             at.meet();
             co_await magpie::yield_now();

@@ -293,9 +293,9 @@ TEST_SUITE("scheduler.join_map") {
     }
 
     TEST_CASE("abort_all, moves, keys that can only be moved, and plain threads") {
+        trace log;
         const magpie::runtime rt = test::multi_thread().build();
         const auto in = rt.enter();
-        trace log;
         map first;
         first.spawn("a", never({log, "gone"}));
         map second;
@@ -318,9 +318,9 @@ TEST_SUITE("scheduler.join_map") {
     }
 
     TEST_CASE("a replaced task alone does not end a wait on a plain thread") {
+        event go;
         const magpie::runtime rt = test::multi_thread().build();
         const auto in = rt.enter();
-        event go;
         map m;
         m.spawn("a", give_after(go, 1));
         m.spawn("a", give_after(go, 2)); // the old one ends soon: it was aborted

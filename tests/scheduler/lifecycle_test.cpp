@@ -126,9 +126,9 @@ TEST_SUITE("scheduler.lifecycle") {
         "RT-LIFE-02 they are destroyed at the shutdown, though handles of runtime and tasks live on") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
+            arrivals at(1);
             std::optional<runtime> rt(builder.build());
             const auto handle = rt->handle();
-            arrivals at(1);
             auto h = rt->spawn(asleep(keep, at));
             at.wait(*rt);
             CHECK(keep.use_count() == 2);
@@ -149,6 +149,7 @@ TEST_SUITE("scheduler.lifecycle") {
             std::optional<std::uint64_t> seen;
             std::uint64_t id = 0;
             {
+                event started;
                 const runtime rt = builder.build();
                 auto waiter = [](event& x) -> task<> { co_await x.wait(); };
                 auto f = [](auto g, event& s) -> task<> {
@@ -164,7 +165,6 @@ TEST_SUITE("scheduler.lifecycle") {
                     late_cancelled = h.is_finished();
                 };
                 auto w = rt.spawn(waiter(e));
-                event started;
                 auto h = rt.spawn(f(last, started));
                 id = h.id();
                 rt.block_on(waiter(started));
@@ -179,8 +179,8 @@ TEST_SUITE("scheduler.lifecycle") {
         on_each_layout([](auto builder) {
             for (int round = 0; round < 30; ++round) {
                 std::vector<event> events(20);
-                std::optional<runtime> rt(builder.build());
                 arrivals at(20);
+                std::optional<runtime> rt(builder.build());
                 auto waiter = [](event& x, arrivals& a) -> task<> {
                     a.arrive();
                     co_await x.wait();
@@ -220,9 +220,9 @@ TEST_SUITE("scheduler.lifecycle") {
         on_each_layout([](auto builder) {
             for (int round = 0; round < 20; ++round) {
                 auto keep = std::make_shared<int>(0);
+                std::atomic<int> spawned{0};
                 std::optional<runtime> rt(builder.build());
                 std::vector<join_handle<>> handles;
-                std::atomic<int> spawned{0};
                 auto f = [](std::shared_ptr<int>) -> task<> { co_await magpie::sleep_for(1h); };
                 std::thread spawner([&, handle = rt->handle()] {
                     for (int i = 0; i < 100; ++i) {
@@ -291,10 +291,10 @@ TEST_SUITE("scheduler.lifecycle") {
         "RT-LIFE-17 after the shutdown spawns are cancelled, and a running blocking call runs on") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
-            runtime rt = builder.build();
-            const auto handle = rt.handle();
             std::atomic<bool> started{false};
             std::atomic<bool> go{false};
+            runtime rt = builder.build();
+            const auto handle = rt.handle();
             join_handle<int> running;
             {
                 const auto in = handle.enter();
@@ -327,8 +327,8 @@ TEST_SUITE("scheduler.lifecycle") {
               "destroyed") {
         on_each_layout([](auto builder) {
             magpie::timer kept(1h);
-            std::optional<runtime> rt(builder.build());
             arrivals at(1);
+            std::optional<runtime> rt(builder.build());
             auto f = [](magpie::timer& t, arrivals& a) -> task<> {
                 t.reset(magpie::clock::now() + 1h);
                 a.arrive();
@@ -346,10 +346,10 @@ TEST_SUITE("scheduler.lifecycle") {
 
     TEST_CASE("RT-LIFE-23 joining a task that a shutdown cancels always ends") {
         on_each_layout([](auto builder) {
+            arrivals at(10);
             const runtime joiner = test::multi_thread(1).build();
             std::optional<runtime> rt(builder.build());
             auto f = []() -> task<> { co_await magpie::sleep_for(1h); };
-            arrivals at(10);
             auto join = [](join_handle<> h, arrivals& a) -> task<bool> {
                 a.arrive();
                 const auto r = co_await magpie::as_result(std::move(h));

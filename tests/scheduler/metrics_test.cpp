@@ -78,11 +78,11 @@ TEST_SUITE("scheduler.metrics") {
     }
 
     TEST_CASE("turns, parks, wakes from other threads and timers are counted") {
+        event go;
+        std::atomic<bool> waits{false};
         const runtime rt = test::multi_thread(1).build();
         CHECK(eventually([&] { return sum(rt, &worker_metrics::parks) > 0; }));
         const auto before = rt.metrics();
-        event go;
-        std::atomic<bool> waits{false};
         auto waiter = [](event& e, std::atomic<bool>& at) -> task<> {
             co_await magpie::sleep_for(1ms);
             at = true;
@@ -152,9 +152,9 @@ TEST_SUITE("scheduler.metrics") {
     }
 
     TEST_CASE("blocking threads, and what waits for one") {
+        std::latch go(1);
         const runtime rt = test::multi_thread(1).max_blocking_threads(1).build();
         const auto in = rt.enter();
-        std::latch go(1);
         auto first = magpie::spawn_blocking([&] { go.wait(); });
         auto second = magpie::spawn_blocking([] {});
         CHECK(rt.metrics().blocking_threads == 1);
@@ -169,6 +169,7 @@ TEST_SUITE("scheduler.metrics") {
 
     TEST_CASE(
         "what shards send each other is counted: calls, answers, wakes; nothing on the own shard") {
+        event go;
         const runtime rt = test::thread_per_core(2).build();
         auto calls = [](std::size_t shard) -> task<> {
             auto f = [] {};
@@ -181,7 +182,6 @@ TEST_SUITE("scheduler.metrics") {
         CHECK(rt.metrics().workers[0].messages == 10);
         CHECK(rt.metrics().workers[1].messages == 10);
 
-        event go;
         auto waits = [](event& e) -> task<> { co_await e.wait(); };
         auto waiting = magpie::spawn_on(rt.handle(), 0, waits(go));
         auto opens = [](event& e) -> task<> {

@@ -65,8 +65,8 @@ TEST_SUITE("scheduler.parallel") {
     }
 
     TEST_CASE("the ends of an integer's range are no trouble") {
-        auto rt = test::multi_thread(2).build();
         std::atomic<int> n{0};
+        auto rt = test::multi_thread(2).build();
         rt.block_on(parallel_for<std::int8_t>(-128, 127, [&](std::int8_t) { ++n; }));
         CHECK(n == 255);
     }
@@ -87,10 +87,10 @@ TEST_SUITE("scheduler.parallel") {
     }
 
     TEST_CASE("short ones are shared as well once the loop is long") {
-        auto rt = test::multi_thread(2).build();
         std::atomic<std::uint64_t> sum{0};
         std::atomic<bool> two{false};
         std::atomic<std::thread::id> first{};
+        auto rt = test::multi_thread(2).build();
         rt.block_on(parallel_for(0, 1'000'000'000, [&](int i) {
             if (two)
                 return; // seen: the rest is quick
@@ -118,8 +118,8 @@ TEST_SUITE("scheduler.parallel") {
 
     TEST_CASE("a call that throws ends the loop") {
         test::on_each_layout([](auto builder) {
-            auto rt = builder.build();
             std::atomic<int> calls{0};
+            auto rt = builder.build();
             auto fails = [&](int i) {
                 ++calls;
                 if (i == 500)

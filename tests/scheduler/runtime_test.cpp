@@ -324,9 +324,9 @@ TEST_SUITE("scheduler.runtime") {
     }
 
     TEST_CASE("RT-LIFE-24 what belongs to one runtime is awaited in a task of another") {
+        event set_by_a;
         const runtime a = test::multi_thread(1).build();
         const runtime b = test::current_thread().build();
-        event set_by_a;
         auto sets = [](event& e) -> task<int> {
             co_await magpie::sleep_for(1ms);
             e.set();

@@ -106,16 +106,16 @@ TEST_SUITE("scheduler.scheduling") {
 
     TEST_CASE("RT-SCHED-02 RT-SCHED-35 a task has one turn at its start and one for each wake") {
         on_each_layout([](auto builder) {
-            const runtime rt = builder.build();
             std::vector<event> events(5);
             std::atomic<std::size_t> reached{0};
+            std::atomic<bool> over{false};
+            const runtime rt = builder.build();
             auto main = [](std::vector<event>& all, std::atomic<std::size_t>& n) -> task<> {
                 for (event& e : all) {
                     ++n;
                     co_await e.wait();
                 }
             };
-            std::atomic<bool> over{false};
             std::thread caller([&] {
                 rt.block_on(main(events, reached));
                 over = true;
@@ -146,12 +146,12 @@ TEST_SUITE("scheduler.scheduling") {
     }
 
     TEST_CASE("RT-SCHED-05 a spawn from another thread wakes a worker that sleeps") {
+        std::atomic<bool> ran{false};
         const runtime rt = test::multi_thread(2).build();
         REQUIRE(eventually([&] {
             const auto m = rt.metrics();
             return m.workers[0].parks > 0 && m.workers[1].parks > 0;
         }));
-        std::atomic<bool> ran{false};
         auto h = rt.spawn(sets(ran));
         CHECK(test::ends(h));
         CHECK(ran);
@@ -184,8 +184,8 @@ TEST_SUITE("scheduler.scheduling") {
     }
 
     TEST_CASE("SCOPE-27 a task in the slot behind one that does not end is taken by another worker") {
-        const runtime rt = test::multi_thread(2).build();
         std::atomic<bool> ran{false};
+        const runtime rt = test::multi_thread(2).build();
         auto hog = [](std::atomic<bool>& flag) -> task<bool> {
             auto h = magpie::spawn(sets(flag)); // in the slot: only this worker comes to it
             co_return eventually([&] { return flag.load(); });
@@ -221,10 +221,10 @@ TEST_SUITE("scheduler.scheduling") {
     }
 
     TEST_CASE("SCOPE-27 a task that was woken into the slot is taken as well") {
-        const runtime rt = test::multi_thread(2).build();
         event e;
         std::atomic<bool> waiting{false};
         std::atomic<bool> ran{false};
+        const runtime rt = test::multi_thread(2).build();
         auto waiter = [](event& x, std::atomic<bool>& at, std::atomic<bool>& flag) -> task<> {
             at = true;
             co_await x.wait();
@@ -279,9 +279,9 @@ TEST_SUITE("scheduler.scheduling") {
 
     TEST_CASE("SCOPE-19 a task with a name is reported with it") {
         const test::captured_log log;
-        const runtime rt = test::multi_thread(2).stuck_limit(10ms).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};
+        const runtime rt = test::multi_thread(2).stuck_limit(10ms).build();
         auto h = rt.spawn("resizer", stuck_until(stuck, go));
         CHECK(eventually([&] { return log.contains("task " + std::to_string(h.id())); }));
         CHECK(log.contains("resizer"));
@@ -324,9 +324,9 @@ TEST_SUITE("scheduler.scheduling") {
 
     TEST_CASE(
         "RT-SCHED-26 a worker stuck right after its sleep in the reactor does not freeze timers") {
-        const runtime rt = test::multi_thread(3).build();
         std::atomic<bool> stuck{false};
         std::atomic<bool> go{false};
+        const runtime rt = test::multi_thread(3).build();
         // Woken by a timer, so by whoever slept where timers are waited for.
         auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end) -> task<> {
             co_await magpie::sleep_for(1ms);

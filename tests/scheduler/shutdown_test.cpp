@@ -44,10 +44,10 @@ TEST_SUITE("scheduler.shutdown") {
     TEST_CASE("RT-LIFE-05 shutdown_timeout gives up on what is blocked, and says that it did") {
         on_each_layout([](auto builder) {
             const test::captured_log log;
-            runtime rt = builder.build();
-            const auto handle = rt.handle();
             std::atomic<bool> started{false};
             std::atomic<bool> go{false};
+            runtime rt = builder.build();
+            const auto handle = rt.handle();
             join_handle<> h;
             {
                 const auto in = rt.enter();
@@ -69,9 +69,9 @@ TEST_SUITE("scheduler.shutdown") {
     TEST_CASE("RT-LIFE-05 a limit of zero returns at once, with what runs still running") {
         on_each_layout([](auto builder) {
             const test::captured_log log;
-            runtime rt = builder.build();
             std::atomic<bool> started{false};
             std::atomic<bool> go{false};
+            runtime rt = builder.build();
             join_handle<> h;
             {
                 const auto in = rt.enter();
@@ -166,9 +166,9 @@ TEST_SUITE("scheduler.shutdown") {
     TEST_CASE(
         "SCOPE-17 the report lists each task and call that still runs, with the place of its spawn") {
         const test::captured_log log;
-        runtime rt = test::multi_thread(2).name("ledger").build();
         std::atomic<int> started{0};
         std::atomic<bool> go{false};
+        runtime rt = test::multi_thread(2).name("ledger").build();
         auto stuck = [](std::atomic<int>& n, std::atomic<bool>& end) -> task<> {
             ++n;
             static_cast<void>(eventually([&] { return end.load(); }));
@@ -268,13 +268,13 @@ TEST_SUITE("scheduler.shutdown") {
     TEST_CASE("shutdown_background returns at once, and the tasks are dropped") {
         on_each_layout([](auto builder) {
             auto keep = std::make_shared<int>(0);
+            std::atomic<bool> at{false};
             runtime rt = builder.build();
-            auto asleep = [](std::shared_ptr<int> k, std::atomic<bool>& at) -> task<> {
+            auto asleep = [](std::shared_ptr<int> k, std::atomic<bool>& begun) -> task<> {
                 const auto mine = std::move(k);
-                at = true;
+                begun = true;
                 co_await magpie::sleep_for(1h);
             };
-            std::atomic<bool> at{false};
             auto h = rt.spawn(asleep(keep, at));
             auto nothing = []() -> task<> { co_await magpie::yield_now(); };
             rt.block_on(nothing());
@@ -471,10 +471,10 @@ TEST_SUITE("scheduler.shutdown") {
 
     TEST_CASE("RT-LIFE-11 a shutdown ends every block_on that is under way") {
         on_each_layout([](auto builder) {
-            runtime rt = builder.build();
-            const auto handle = rt.handle();
             std::atomic<int> waiting{0};
             std::atomic<int> cancelled{0};
+            runtime rt = builder.build();
+            const auto handle = rt.handle();
             auto main = [](std::atomic<int>& n) -> task<> {
                 ++n;
                 co_await magpie::sleep_for(1h);
@@ -499,10 +499,10 @@ TEST_SUITE("scheduler.shutdown") {
     TEST_CASE("RT-LIFE-11 when the destructor returns every task has ended, whoever drives it") {
         on_each_layout([](auto builder) {
             for (int round = 0; round < 20; ++round) {
+                std::atomic<bool> waiting{false};
                 auto rt = std::make_unique<runtime>(builder.build());
                 const auto handle = rt->handle();
                 auto keep = std::make_shared<int>(0);
-                std::atomic<bool> waiting{false};
                 struct slow_end {
                     std::shared_ptr<int> keep;
                     explicit slow_end(std::shared_ptr<int> k) : keep(std::move(k)) {}

@@ -129,8 +129,8 @@ TEST_SUITE("scheduler.thread_per_core") {
     }
 
     TEST_CASE("nothing is stolen, however long a shard is busy") {
-        const runtime rt = test::thread_per_core(2).build();
         std::atomic<bool> free{false};
+        const runtime rt = test::thread_per_core(2).build();
         auto keeps = [](std::atomic<bool>& done) -> task<std::size_t> {
             while (!done)
                 std::this_thread::yield();
@@ -194,13 +194,13 @@ TEST_SUITE("scheduler.thread_per_core") {
     }
 
     TEST_CASE("an abort from another shard and from a plain thread ends a task where it is") {
+        std::atomic<std::size_t> ended_on{77};
+        std::atomic<std::size_t> home{88};
         const runtime rt = test::thread_per_core(2).build();
         struct notes_end {
             std::atomic<std::size_t>* on;
             ~notes_end() { *on = magpie::worker_index().value_or(99); }
         };
-        std::atomic<std::size_t> ended_on{77};
-        std::atomic<std::size_t> home{88};
         auto waits = [](std::atomic<std::size_t>& at, std::atomic<std::size_t>& end) -> task<> {
             const notes_end guard{&end};
             at = magpie::worker_index().value();

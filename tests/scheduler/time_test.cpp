@@ -299,8 +299,8 @@ TEST_SUITE("scheduler.time") {
 
     TEST_CASE("TIME-CORE-31 a timer is dropped by an abort from another thread as it fires") {
         on_each_layout([](auto builder) {
-            const runtime rt = builder.build();
             std::atomic<bool> stop{false};
+            const runtime rt = builder.build();
             std::thread aborter([&] {
                 auto sleep = []() -> task<> { co_await sleep_for(1ms); };
                 for (int i = 0; i < test::scaled(500) + 40; ++i) {

@@ -196,8 +196,8 @@ TEST_SUITE("stress.abort") {
         std::array<int, tasks> late{};
         int left = 0;
         {
-            shared_executor ex(8);
             std::deque<permits> sources(tasks);
+            shared_executor ex(8);
             std::vector<join_handle<>> handles;
             auto loop = [](permits& p, int& got, int& missed) -> task<> {
                 // It counts by itself: when its timeout is dropped, what it took goes with it.
@@ -267,9 +267,9 @@ TEST_SUITE("stress.abort") {
         std::minstd_rand random(17); // NOLINT: the same each time
         for (int r = 0; r < rounds; ++r) {
             std::vector<join_handle<>> parents;
+            std::atomic<int> spawned{0};
             shared_executor ex;
             const workers turns(ex, 2);
-            std::atomic<int> spawned{0};
             auto child = [](counted) -> task<> {
                 const counted local;
                 co_await magpie::sleep_for(1h);

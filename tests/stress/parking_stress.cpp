@@ -102,6 +102,7 @@ TEST_SUITE("stress.parking") {
     TEST_CASE("RT-SCHED-34 block_on ends under load, on each layout") {
         test::on_each_layout([](auto builder) {
             std::atomic<bool> stop{false};
+            std::atomic<int> sum{0};
             const runtime rt = builder.build();
             auto load = [](std::atomic<bool>& end) -> task<> {
                 while (!end)
@@ -114,7 +115,6 @@ TEST_SUITE("stress.parking") {
                 co_return co_await magpie::spawn(one());
             };
             std::vector<std::thread> callers;
-            std::atomic<int> sum{0};
             for (int t = 0; t < 3; ++t)
                 callers.emplace_back([&] {
                     for (int i = 0; i < test::scaled(3'000); ++i)

@@ -119,8 +119,8 @@ TEST_SUITE("stress.shutdown") {
             int values = 0;
             std::vector<join_handle<>> handles;
             {
-                std::optional<runtime> rt(test::multi_thread(1).max_blocking_threads(2).build());
                 std::atomic<bool> first{false};
+                std::optional<runtime> rt(test::multi_thread(1).max_blocking_threads(2).build());
                 std::thread outside([&, handle = rt->handle()] {
                     const auto in = handle.enter();
                     for (int i = 0; i < 100; ++i) {
@@ -157,6 +157,7 @@ TEST_SUITE("stress.shutdown") {
             std::size_t total = 0;
             const std::size_t before = log.count("\n");
             for (int round = 0; round < test::scaled(2000) + 100; ++round, total += tasks) {
+                std::atomic<std::size_t> next{0};
                 std::optional<runtime> rt(
                     builder.on_unhandled(magpie::unhandled_policy::shutdown)
                         .on_unhandled_exception([&](const magpie::unhandled_exception&) { ++heard; })
@@ -175,7 +176,6 @@ TEST_SUITE("stress.shutdown") {
                     co_return all;
                 };
                 auto handles = rt->block_on(spawn_all(failing));
-                std::atomic<std::size_t> next{0};
                 std::vector<std::thread> droppers;
                 for (std::size_t t = 0; t < threads; ++t)
                     droppers.emplace_back([&] {
@@ -193,9 +193,9 @@ TEST_SUITE("stress.shutdown") {
 
     TEST_CASE("RT-LIFE-11 block_on callers of a current_thread runtime that goes") {
         for (int round = 0; round < test::scaled(200) + 2; ++round) {
-            std::optional<runtime> rt(test::current_thread().build());
             std::atomic<int> inside{0};
             std::atomic<int> over{0};
+            std::optional<runtime> rt(test::current_thread().build());
             auto main = [](std::atomic<int>& n) -> task<> {
                 ++n;
                 co_await magpie::sleep_for(1h);

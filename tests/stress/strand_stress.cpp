@@ -58,8 +58,8 @@ TEST_SUITE("stress.strand") {
         constexpr int times = test::scaled(20'000);
         for (const unsigned budget : {1U, 3U, 128U}) {
             CAPTURE(budget);
-            shared_executor ex(static_cast<std::uint16_t>(budget));
             std::deque<four> sources(tasks);
+            shared_executor ex(static_cast<std::uint16_t>(budget));
             std::vector<join_handle<int>> handles;
             for (four& f : sources)
                 handles.push_back(ex.spawn(four_branches(f, times)));
@@ -108,10 +108,10 @@ TEST_SUITE("stress.strand") {
 
     TEST_CASE("two tasks of two executors wake each other in turn") {
         constexpr int rounds = test::scaled(100'000);
-        shared_executor left;
-        shared_executor right;
         permits to_left;
         permits to_right;
+        shared_executor left;
+        shared_executor right;
         auto f = [](permits& in, permits& out, int n, int& plain) -> task<> {
             for (int i = 0; i < n; ++i) {
                 co_await in.take();
@@ -137,8 +137,8 @@ TEST_SUITE("stress.strand") {
     TEST_CASE("a ring of tasks passes many permits round") {
         constexpr std::size_t size = 20;
         constexpr int rounds = test::scaled(100'000);
-        shared_executor ex;
         std::deque<permits> ring(size);
+        shared_executor ex;
         auto f = [](permits& in, permits& out, int n) -> task<> {
             for (int i = 0; i < n; ++i) {
                 co_await in.take();

@@ -77,10 +77,10 @@ TEST_SUITE("stress.task_tracker") {
 
     TEST_CASE("tokens that come and go on plain threads, closed and reopened meanwhile") {
         constexpr int n = test::scaled(100'000);
+        std::atomic<int> left{2};
         shared_executor ex;
         const workers turns(ex, 1);
         const task_tracker tracker;
-        std::atomic<int> left{2};
         std::vector<std::thread> threads;
         for (int t = 0; t < 2; ++t)
             threads.emplace_back([&left, tracker] {
