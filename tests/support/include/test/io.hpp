@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <dirent.h>
 #include <fcntl.h>
+#include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -188,8 +189,21 @@ inline std::size_t open_streams() {
     });
 }
 
-/// How many threads the process has.
-inline std::size_t live_threads() { return entries_of("/proc/self/task"); }
+/// How many threads the process has, without those that have ended: though joined, one may stand in /proc for a
+/// while longer.
+inline std::size_t live_threads() {
+    return entries_of("/proc/self/task", [](DIR*, const char* name) {
+        constexpr unsigned exits = 4; // PF_EXITING, as the kernel calls it
+        unsigned flags = exits;
+        std::string before;
+        std::ifstream stat("/proc/self/task/" + std::string(name) + "/stat");
+        stat.ignore(64, ')'); // the thread's name may have spaces
+        for (int field = 3; field < 9; ++field)
+            stat >> before;
+        stat >> flags; // unchanged if the thread is gone meanwhile
+        return (flags & exits) == 0;
+    });
+}
 
 inline bool is_open(int fd) { return ::fcntl(fd, F_GETFD) != -1; }
 
