@@ -214,9 +214,10 @@ public:
     selector(shared_sources& s, counts& c, sync::mpmc::receiver<int> many, std::uint64_t seed)
         : s_(s), c_(c), random_(seed), many_(std::move(many)) {}
 
+    /// Longer if something has not come yet: another thread may have had the only core all the time.
     task<> run(int rounds) {
         std::vector<join_handle<>> feeders = co_await begin();
-        while (c_.selects < rounds) {
+        while (c_.selects < rounds || std::ranges::find(c_.won, 0) != c_.won.end()) {
             renew();
             ++c_.selects;
             if (die(2) == 0)
@@ -526,7 +527,7 @@ TEST_SUITE("stress.select_leaves") {
             CHECK(s.wrong == 0);
             std::array<int, kinds> won{};
             for (const counts& c : seen) {
-                CHECK(c.selects == rounds);
+                CHECK(c.selects >= rounds);
                 CHECK(c.won[mpsc_receive] == c.into_mpsc);
                 CHECK(c.won[mpsc_send] == c.out_of_mpsc);
                 CHECK(c.won[rendezvous_receive] == c.into_rendezvous);
