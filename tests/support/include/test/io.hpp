@@ -134,6 +134,16 @@ private:
     int both_[2];
 };
 
+/// A place where nobody listens. It is kept: a port that is given back may be another process's next one.
+class silent_place {
+public:
+    silent_place() { kept_.bind(magpie::io::endpoint::loopback_v4(0)); }
+    magpie::io::endpoint at() const { return kept_.local_endpoint(); }
+
+private:
+    magpie::io::tcp_socket kept_{magpie::io::ip_version::v4};
+};
+
 inline magpie::result<std::size_t> system_result(ssize_t n) {
     if (n < 0)
         return {boost::system::in_place_error, errno, boost::system::system_category()};
