@@ -447,8 +447,7 @@ TEST_SUITE("io.errors") {
             std::vector<tcp_stream> taken;
             for (;;) { // until the queue is full, and the kernel answers no more
                 const std::size_t before = test::open_descriptors();
-                auto s = co_await magpie::timeout(20ms,
-                                                  tcp_stream::connect(listener.local_endpoint()));
+                auto s = co_await magpie::timeout(20ms, tcp_stream::connect(listener.local_endpoint()));
                 if (!s) {
                     CHECK(test::are_open_again(before));
                     break;
