@@ -6,6 +6,7 @@
 #include <magpie/sync.hpp>
 
 #include <test/eventually.hpp>
+#include <test/io.hpp>
 #include <test/layouts.hpp>
 
 #include <doctest/doctest.h>
@@ -42,13 +43,10 @@ task<> echo(tcp_stream s) {
         co_await magpie::io::write_all(s, one);
 }
 
-/// Connects, serves the other end on the whole pool, and asks it so many times. What it makes belongs to the
-/// reactor of the worker on which this runs.
-task<int> ask(int times) {
-    auto listener = tcp_listener::bind(endpoint::loopback_v4(0));
-    tcp_stream here = co_await tcp_stream::connect(listener.local_endpoint());
-    magpie::io::accepted there = co_await listener.accept();
-    runtime_handle::current().spawn(echo(std::move(there.stream))).detach();
+/// Serves one end on the whole pool, and asks it so many times.
+task<int> ask(test::stream_pair pair, int times) {
+    tcp_stream here = std::move(pair.here);
+    runtime_handle::current().spawn(echo(std::move(pair.there))).detach();
     int right = 0;
     for (int i = 0; i < times; ++i) {
         std::byte b{static_cast<unsigned char>(i)};
@@ -59,6 +57,13 @@ task<int> ask(int times) {
     }
     co_return right;
 }
+
+// What these make belongs to the reactor of the worker on which they run.
+task<int> ask(int times) {
+    auto pair = co_await test::connected();
+    co_return co_await ask(std::move(pair), times);
+}
+task<int> ask_nearby(int times) { co_return co_await ask(test::local_pair(), times); }
 
 double cpu_seconds() {
     timespec t{};
@@ -189,7 +194,8 @@ TEST_SUITE("io.reactor_per_worker") {
                 const auto begin = magpie::clock::now();
                 for (std::size_t w = 0; w < 3; ++w) {
                     // An hour is far, and the answer near.
-                    const auto in_time = co_await magpie::timeout(1h, spawn_on_worker(w, ask(5)));
+                    const auto in_time = co_await magpie::timeout(1h,
+                                                                  spawn_on_worker(w, ask_nearby(5)));
                     right += in_time.has_value() && *in_time == 5;
                 }
                 right += magpie::clock::now() - begin < 1h;

@@ -82,6 +82,14 @@ inline magpie::task<stream_pair> connected(
     co_return stream_pair(std::move(here), std::move(there.stream));
 }
 
+/// Two ends of one connection of the system's own: what the one writes is there for the other when the write
+/// returns. No TCP promises that, not on loopback either.
+inline stream_pair local_pair() {
+    std::array<int, 2> both{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, both.data()) == 0);
+    return {magpie::io::tcp_stream::adopt(both[0]), magpie::io::tcp_stream::adopt(both[1])};
+}
+
 inline std::span<const std::byte> bytes(std::string_view text) {
     return std::as_bytes(std::span(text));
 }
