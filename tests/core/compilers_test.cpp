@@ -91,7 +91,7 @@ bool runs(Coroutine coroutine) {
             std::signal(signal, SIG_DFL);
         const rlimit none{0, 0};
         setrlimit(RLIMIT_CORE, &none);
-        alarm(10); // a body that is not run may also never end
+        alarm(30); // a body that is not run may also never end
         _exit(coroutine(1).run());
     }
     int status = 0;

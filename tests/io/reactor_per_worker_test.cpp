@@ -183,7 +183,7 @@ TEST_SUITE("io.reactor_per_worker") {
         for (std::size_t i = 0; i < 9; ++i)
             spawn_on_worker(rt.handle(), i % 3, waits(begun)).detach();
         REQUIRE(test::eventually([&] { return begun == 9; }));
-        CHECK(rt.shutdown_timeout(10s));
+        CHECK(rt.shutdown_timeout(30s));
     }
 
     TEST_CASE("the paused clock waits for all reactors") {

@@ -412,7 +412,7 @@ TEST_SUITE("io.signal") {
         const pid_t child = ::fork();
         REQUIRE(child >= 0);
         if (child == 0) {
-            ::alarm(20);
+            ::alarm(60);
             magpie::run([]() -> magpie::task<> {
                 const magpie::cancellation_token stop;
                 magpie::spawn(magpie::io::cancel_on(signals{SIGHUP}, stop)).detach();

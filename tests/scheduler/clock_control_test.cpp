@@ -150,7 +150,7 @@ TEST_SUITE("scheduler.clock_control") {
             };
             rt.block_on(main(times));
             CHECK(times.seen() == list{1000, 2000, 3000, 60'000});
-            CHECK(std::chrono::steady_clock::now() - really < 30s);
+            CHECK(std::chrono::steady_clock::now() - really < 60s);
         });
     }
 
@@ -449,10 +449,7 @@ TEST_SUITE("scheduler.clock_control") {
             auto r = rt.spawn(resumes());
             auto a = rt.spawn(advances());
             std::thread watchdog([&] { // the clock runs: an hour is no time to wait for
-                const auto limit = std::chrono::steady_clock::now() + 5s;
-                static_cast<void>(test::eventually(
-                    [&] { return a.is_finished() || std::chrono::steady_clock::now() > limit; }));
-                CHECK(a.is_finished());
+                CHECK(test::ends(a));
                 a.abort();
             });
             auto both = [](join_handle<>& x, join_handle<>& y) -> task<> {

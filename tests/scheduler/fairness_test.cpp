@@ -101,7 +101,7 @@ TEST_SUITE("scheduler.fairness") {
             auto main = [](std::atomic<bool>& f, auto s) -> task<bool> {
                 auto h = magpie::spawn(s(f));
                 co_await magpie::yield_now(); // it sleeps now, or another worker runs it
-                const auto due = std::chrono::steady_clock::now() + 3s;
+                const auto due = std::chrono::steady_clock::now() + 30s;
                 while (!f && std::chrono::steady_clock::now() < due)
                     co_await magpie::yield_now(); // the periodic look is far away: 65536 turns
                 co_return f.load();
@@ -120,7 +120,7 @@ TEST_SUITE("scheduler.fairness") {
             };
             auto main = [](std::atomic<bool>& f, auto s) -> task<bool> {
                 auto h = magpie::spawn(s(f));
-                const auto due = std::chrono::steady_clock::now() + 3s;
+                const auto due = std::chrono::steady_clock::now() + 30s;
                 while (!f && std::chrono::steady_clock::now() < due)
                     co_await magpie::consume_budget();
                 co_return f.load();

@@ -135,7 +135,7 @@ TEST_SUITE("scheduler.forked") {
                     magpie::set_log_function(nullptr);
                     const pid_t child = ::fork();
                     if (child == 0) {
-                        ::alarm(10);
+                        ::alarm(30);
                         co_await magpie::yield_now();
                         _exit(0);
                     }

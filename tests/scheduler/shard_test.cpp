@@ -386,7 +386,7 @@ TEST_SUITE("scheduler.shard") {
         runtime other = test::thread_per_core(2).build();
         const magpie::runtime_handle to = other.handle();
         CHECK(rt.block_on(main(to)) == 1121);
-        REQUIRE(other.shutdown_timeout(10s));
+        REQUIRE(other.shutdown_timeout(30s));
         CHECK_THROWS_AS(rt.block_on(main(to)), magpie::task_cancelled);
     }
 

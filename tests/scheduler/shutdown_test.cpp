@@ -281,11 +281,7 @@ TEST_SUITE("scheduler.shutdown") {
             REQUIRE(eventually([&] { return at.load(); }));
             auto unstarted = rt.spawn(hold(keep));
             rt.shutdown_background();
-            const auto limit = std::chrono::steady_clock::now() + 5s;
-            static_cast<void>(eventually(
-                [&] { return h.is_finished() || std::chrono::steady_clock::now() > limit; }));
-            REQUIRE(h.is_finished());
-            CHECK(test::ends_cancelled(h));
+            REQUIRE(test::ends_cancelled(h));
             CHECK(test::ends_cancelled(unstarted));
             CHECK(eventually([&] { return keep.use_count() == 1; }));
         });
@@ -360,11 +356,7 @@ TEST_SUITE("scheduler.shutdown") {
             runtime rt = builder.build();
             auto h = rt.spawn(hold(keep));
             static_cast<void>(rt.shutdown_timeout(0s));
-            const auto limit = std::chrono::steady_clock::now() + 5s;
-            static_cast<void>(eventually(
-                [&] { return h.is_finished() || std::chrono::steady_clock::now() > limit; }));
-            REQUIRE(h.is_finished());
-            CHECK(test::ends_cancelled(h));
+            REQUIRE(test::ends_cancelled(h));
             CHECK(eventually([&] { return keep.use_count() == 1; }));
         });
     }

@@ -268,7 +268,7 @@ TEST_SUITE("scheduler.spawn_on_worker") {
         SUBCASE("with a time limit") {
             runtime rt = test::multi_thread(4).build();
             start(rt);
-            CHECK(rt.shutdown_timeout(10s));
+            CHECK(rt.shutdown_timeout(30s));
         }
         SUBCASE("in the background") {
             runtime rt = test::multi_thread(4).build();
@@ -288,7 +288,7 @@ TEST_SUITE("scheduler.spawn_on_worker") {
     TEST_CASE("spawned on a runtime that has been shut down it is destroyed at once") {
         runtime rt = test::multi_thread(2).build();
         const runtime_handle h = rt.handle();
-        CHECK(rt.shutdown_timeout(10s));
+        CHECK(rt.shutdown_timeout(30s));
         CHECK_THROWS_AS(spawn_on_worker(h, 1, where()).blocking_join(), magpie::task_cancelled);
     }
 

@@ -322,7 +322,7 @@ TEST_SUITE("scheduler.thread_per_core") {
         SUBCASE("with a time limit") {
             runtime rt = test::thread_per_core(3).build();
             start(rt);
-            CHECK(rt.shutdown_timeout(10s));
+            CHECK(rt.shutdown_timeout(30s));
             CHECK(ended == 30);
         }
         SUBCASE("in the background") {

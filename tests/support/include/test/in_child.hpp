@@ -23,7 +23,7 @@ inline int status_of(const std::function<bool()>& f) {
             std::signal(signal, SIG_DFL);
         const rlimit none{0, 0};
         setrlimit(RLIMIT_CORE, &none);
-        alarm(20);
+        alarm(60);
         bool well = false;
         try {
             well = f();
