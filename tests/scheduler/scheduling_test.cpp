@@ -249,15 +249,14 @@ TEST_SUITE("scheduler.scheduling") {
             co_await magpie::sleep_for(1ms);
             flag = true;
         };
-        auto hog = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag,
-                      auto f) -> task<> {
+        auto main = [](std::atomic<bool>& at, std::atomic<bool>& end, std::atomic<bool>& flag,
+                       auto f) -> task<join_handle<>> {
             for (int i = 0; i < 10; ++i)
                 magpie::spawn(f(flag)).detach();
             co_await magpie::yield_now(); // their timers stand on this worker, or the other
-            at = true;
-            static_cast<void>(eventually([&] { return end.load(); }));
+            co_return magpie::spawn(stuck_until(at, end));
         };
-        auto h = rt.spawn(hog(stuck, go, slept, sleeper));
+        auto h = rt.spawn(main(stuck, go, slept, sleeper)).blocking_join();
         REQUIRE(eventually([&] { return stuck.load(); }));
         CHECK(eventually([&] { return slept.load(); }));
         for (int i = 0; i < 100; ++i) {

@@ -168,7 +168,7 @@ TEST_SUITE("scheduler.shutdown") {
         const test::captured_log log;
         std::atomic<int> started{0};
         std::atomic<bool> go{false};
-        runtime rt = test::multi_thread(2).name("ledger").build();
+        runtime rt = test::multi_thread(2).name("ledger").stuck_limit(1h).build(); // no other report
         auto stuck = [](std::atomic<int>& n, std::atomic<bool>& end) -> task<> {
             ++n;
             static_cast<void>(eventually([&] { return end.load(); }));
