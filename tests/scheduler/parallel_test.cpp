@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <ranges>
@@ -87,20 +88,18 @@ TEST_SUITE("scheduler.parallel") {
     }
 
     TEST_CASE("short ones are shared as well once the loop is long") {
+        struct shared : std::exception {}; // which ends the loop, long before it is through
         std::atomic<std::uint64_t> sum{0};
-        std::atomic<bool> two{false};
         std::atomic<std::thread::id> first{};
         auto rt = test::multi_thread(2).build();
-        rt.block_on(parallel_for(0, 1'000'000'000, [&](int i) {
-            if (two)
-                return; // seen: the rest is quick
+        auto f = [&](int i) {
             const auto me = std::this_thread::get_id();
             std::thread::id none{};
             if (!first.compare_exchange_strong(none, me) && none != me)
-                two = true;
+                throw shared();
             sum.fetch_add(work(static_cast<std::uint64_t>(i)) & 1U, std::memory_order_relaxed);
-        }));
-        CHECK(two);
+        };
+        CHECK_THROWS_AS(rt.block_on(parallel_for(0, 1'000'000'000, f)), shared);
     }
 
     TEST_CASE("what a loop gives may be a task") {
