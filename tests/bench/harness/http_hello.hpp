@@ -16,13 +16,16 @@ public:
     std::size_t count(std::string_view piece) noexcept {
         std::size_t ends = 0;
         for (const char c : piece) {
-            if (c == '\r') {
+            switch (c) {
+            case '\r':
                 matched_ = matched_ == 2 ? 3 : 1;
-            } else if (c == '\n' && matched_ == 3) {
+                break;
+            case '\n':
+                ends += matched_ == 3 ? 1 : 0;
+                matched_ = matched_ == 1 ? 2 : 0;
+                break;
+            default:
                 matched_ = 0;
-                ++ends;
-            } else {
-                matched_ = c == '\n' && matched_ == 1 ? 2 : 0;
             }
         }
         return ends;
