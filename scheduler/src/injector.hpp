@@ -70,7 +70,7 @@ public:
                 const std::size_t n = std::min(filled - begin_, most - taken);
                 std::copy_n(&p.strands[begin_], n, &out[taken]);
                 taken += n;
-                begin_ += n;
+                begin_ += static_cast<std::uint32_t>(n);
                 if (begin_ < filled)
                     break;
                 first_ = p.next;

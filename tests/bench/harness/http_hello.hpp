@@ -17,15 +17,12 @@ public:
         std::size_t ends = 0;
         for (const char c : piece) {
             switch (c) {
-            case '\r':
-                matched_ = matched_ == 2 ? 3 : 1;
-                break;
+            case '\r': matched_ = matched_ == 2 ? 3 : 1; break;
             case '\n':
                 ends += matched_ == 3 ? 1 : 0;
                 matched_ = matched_ == 1 ? 2 : 0;
                 break;
-            default:
-                matched_ = 0;
+            default: matched_ = 0;
             }
         }
         return ends;
