@@ -424,16 +424,15 @@ void runtime_core::wake_for_timer(worker& of, std::uint64_t tick) noexcept {
         slot.get().wake();
 }
 
-// Long waits are limits, mostly: taken back long before they are due. Their deadlines are made when the
-// worker looks at the clock anyway, within 61 turns; to read it for each is a quarter of a time-out's cost.
+// Long waits are limits, mostly: taken back long before they are due. They count from when the worker looks
+// at the clock anyway, within 61 turns; to read it for each is a quarter of a time-out's cost.
 void runtime_core::arm_after(timer_entry& e, clock::duration d) noexcept {
     worker* const w = worker::current();
     if (d < stamp_later_from || w == nullptr || &w->core() != this || time.paused()) {
         arm(e, add_saturated(time.now(), d));
         return;
     }
-    const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(d);
-    w->timers.arm_later(e, static_cast<std::uint64_t>(whole.count()) + (whole < d ? 1 : 0));
+    w->timers.arm_later(e, d);
 }
 
 cancel_answer runtime_core::disarm(timer_entry& e) noexcept {
@@ -458,14 +457,24 @@ std::size_t runtime_core::fire_timers() noexcept {
     std::size_t n = 0;
     for (const auto& w : workers)
         if (w->timers.next() <= now)
-            n += fire(*w, now);
+            n += settle(*w, w->timers.look([this] { return time.tick_now(); }));
     return n;
 }
 
-std::size_t runtime_core::fire(worker& of, std::uint64_t now) noexcept {
-    if (of.timers.stamp(now))
-        wake_for_timer(of, of.timers.next());
-    return of.timers.fire(now);
+std::size_t runtime_core::fire(worker& own, std::uint64_t now) noexcept {
+    return settle(own, own.timers.look([now] { return now; }));
+}
+
+std::size_t runtime_core::fire_before_rest(worker& own) noexcept {
+    if (!own.timers.has_unstamped())
+        return 0;
+    return settle(own, own.timers.look([this] { return time.tick_now(); }, true));
+}
+
+std::size_t runtime_core::settle(worker& of, worker_timers::looked found) noexcept {
+    if (found.sooner != timer_wheel::never)
+        wake_for_timer(of, found.sooner);
+    return worker_timers::wake_all(found.due);
 }
 
 // --- for the group ---

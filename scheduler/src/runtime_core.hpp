@@ -76,7 +76,8 @@ public:
     void unpark(std::size_t place) noexcept;
     bool timers_due() const noexcept;
     std::size_t fire_timers() noexcept;
-    std::size_t fire(worker& of, std::uint64_t now) noexcept;
+    std::size_t fire(worker& own, std::uint64_t now) noexcept; ///< the caller's own
+    std::size_t fire_before_rest(worker& own) noexcept;        ///< nobody looks for one that sleeps
     std::uint64_t next_timer() const noexcept;
     /// Where that worker sleeps if nobody else does, and what it polls.
     driver_slot& driver_of(std::size_t place) noexcept {
@@ -154,6 +155,7 @@ private:
     void send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept;
     void ensure_kept() noexcept;
     void wake_for_timer(worker& of, std::uint64_t tick) noexcept;
+    std::size_t settle(worker& of, worker_timers::looked found) noexcept;
     void introduce(cell& c) noexcept;
     void retire_elsewhere() noexcept;
 

@@ -8,7 +8,9 @@
 #include <magpie/core/detail/spin_lock.hpp>
 #include <magpie/core/timer.hpp>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -16,19 +18,29 @@ namespace magpie::detail {
 
 /// One worker's timers: a wheel behind a lock that is hardly ever contended, for a task that has
 /// moved cancels from elsewhere.
+///
+/// Long waits are mostly limits, taken back long before they are due, many of them within a tick. They go to
+/// a list beside the wheel (`arm_later`), and from there into the wheel when the clock has moved on: one that
+/// does not live so long costs neither a read of the clock nor a place in the wheel.
+//
+// I1. Newest first, the list has those that were added after the last look, and, from seen_ on, those that were
+//     there at that look. `wheel_.elapsed()` is that look's tick: so the second part counts from that, whenever
+//     it goes into the wheel.
+// I2. look_by_ is `never` only if the list is empty, else the tick after the last look's at the latest. Its owner
+//     looks more often than that; others do so if it is stuck in a turn.
+// I3. The list is empty while its owner sleeps: see `look`.
 class worker_timers {
 public:
     /// @param shared  false: the tasks never move, so the worker's thread alone calls what is not const
     explicit worker_timers(bool shared = true) noexcept : lock_(shared) {}
 
-    /// Adds an entry. Returns true if it is now the first that is due.
+    /// Adds an entry. Returns true if it is now the first in the wheel that is due.
     bool arm(timer_entry& e, std::uint64_t tick) noexcept {
         const lock_guard guard(lock_);
         e.wheel = this;
         e.armed = true;
         wheel_.insert(e, tick);
-        // Written under the lock. With stamp_first there the owner is awake, and stamp() tells the rest.
-        if (tick >= next_.load(std::memory_order_relaxed))
+        if (tick >= next_.load(std::memory_order_relaxed)) // written under the lock
             return false;
         // seq_cst: the caller reads next until when the driver's sleeper sleeps; that one writes
         // it and then reads this. If both read old values, the timer is late.
@@ -36,42 +48,65 @@ public:
         return true;
     }
 
-    /// Adds an entry that is due `ms` milliseconds after the next `stamp`, which the owner sees to: it
-    /// alone calls this, while it is awake. What is taken back before then was never in the wheel.
-    void arm_later(timer_entry& e, std::uint64_t ms) noexcept {
+    /// Adds an entry that is due `d` after the next `look`, which the owner sees to: it alone calls this,
+    /// while it is awake.
+    void arm_later(timer_entry& e, clock::duration d) noexcept {
         const lock_guard guard(lock_);
         e.wheel = this;
         e.armed = true;
         e.list = timer_entry::unstamped;
-        e.tick = ms;
+        e.tick = static_cast<std::uint64_t>(d.count());
         e.previous = nullptr;
         e.next = unstamped_;
         if (unstamped_ != nullptr)
             unstamped_->previous = &e;
         unstamped_ = &e;
-        // Relaxed: nobody has to hear of it but those who look in passing. stamp() tells a sleeper.
-        if (next_.load(std::memory_order_relaxed) != stamp_first)
-            next_.store(stamp_first, std::memory_order_relaxed);
+        // Relaxed: nobody has to hear of it but those who look in passing. look() tells a sleeper.
+        if (!has_unstamped())
+            look_by_.store(wheel_.elapsed() + 1, std::memory_order_relaxed);
     }
 
-    /// Whether next() cannot tell yet.
-    bool wants_stamp() const noexcept {
-        // Relaxed: written by the owner, which asks, and taken back by whoever has stamped.
-        return next_.load(std::memory_order_relaxed) == stamp_first;
+    /// Whether some that `arm_later` has added may not be in the wheel yet. For the owner.
+    bool has_unstamped() const noexcept {
+        // Relaxed: written under the lock. The owner sees what it has written, or what a later look has.
+        return look_by_.load(std::memory_order_relaxed) != timer_wheel::never;
     }
 
-    /// Gives deadlines to those that `arm_later` has added. Returns true if next() may be earlier than it
-    /// was for who went to sleep before.
-    bool stamp(std::uint64_t now) noexcept {
+    struct looked {
+        timer_entry* due;     ///< to be woken by `wake_all`
+        std::uint64_t sooner; ///< the first tick, if it is sooner than who sleeps knows; else `never`
+    };
+
+    /// Takes out what is due by now, and gives their deadlines to those that `arm_later` has added before the
+    /// last look in an earlier tick.
+    /// @param tick_now  gives the time; asked under the lock, unless the owner looks: another thread may have
+    ///                  read the clock before an entry came, which would then be due too early
+    /// @param rest      the owner will sleep: nobody has to look again before something is due
+    template <class Clock>
+    looked look(const Clock& tick_now, bool rest = false) noexcept {
         const lock_guard guard(lock_);
-        if (!wants_stamp())
-            return false;
-        while (timer_entry* const e = unstamped_) {
-            unstamped_ = e->next;
-            wheel_.insert(*e, now + e->tick + 1); // `now` has begun already: never early
+        looked found{nullptr, timer_wheel::never};
+        const std::uint64_t now = tick_now();
+        std::uint64_t stamped = timer_wheel::never;
+        if (now > wheel_.elapsed()) {
+            stamped = stamp();
+            found.due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
         }
-        set_next(first_look()); // as in arm: to read it back would not put a plain store in order
-        return true;
+        seen_ = unstamped_;
+        if (rest)
+            stamped = std::min(stamped, stamp());
+        // Relaxed: as in arm_later.
+        look_by_.store(unstamped_ != nullptr ? wheel_.elapsed() + 1 : timer_wheel::never,
+                       std::memory_order_relaxed);
+        const std::uint64_t next = next_.load(std::memory_order_relaxed);
+        const std::uint64_t first = std::min(next, stamped) <= now ? wheel_.next_tick() : stamped;
+        if (next <= now) {
+            next_.store(first, std::memory_order_relaxed); // later: as in disarm
+        } else if (first < next) {
+            set_next(first); // as in arm
+            found.sooner = first;
+        }
+        return found;
     }
 
     /// Takes an entry back. False if it has been taken to be fired.
@@ -84,29 +119,30 @@ public:
             (e.previous != nullptr ? e.previous->next : unstamped_) = e.next;
             if (e.next != nullptr)
                 e.next->previous = e.previous;
+            if (seen_ == &e)
+                seen_ = e.next;
             return true;
         }
         const bool emptied = wheel_.remove(e);
         // A deadline that nobody waits for any more must not wake anybody, nor move a paused clock.
         // It may be next though it is later: next_ is then when its slot is to be sorted.
-        // Relaxed: it is no earlier than what was there, and who reads that looks in vain.
-        if (emptied || e.tick <= next_.load(std::memory_order_relaxed))
-            next_.store(first_look(), std::memory_order_relaxed);
+        // Relaxed: it is no earlier than what was there, and who reads that looks in vain. (When a slot is to
+        // be sorted may be earlier. Who sleeps until next_ would not know of it, and arm not tell him.)
+        const std::uint64_t next = next_.load(std::memory_order_relaxed);
+        if (emptied || e.tick <= next)
+            next_.store(std::max(next, wheel_.next_tick()), std::memory_order_relaxed);
         return true;
     }
 
     /// When to look next; `timer_wheel::never` without timers. May be too early (a slot is to be
-    /// sorted then), never too late.
-    std::uint64_t next() const noexcept { return next_.load(std::memory_order_seq_cst); } // see arm
+    /// sorted then, or what is timed later is gone), never too late.
+    std::uint64_t next() const noexcept {
+        return std::min(next_.load(std::memory_order_seq_cst),     // see arm
+                        look_by_.load(std::memory_order_relaxed)); // see arm_later
+    }
 
-    /// Wakes the waiters of all entries due by `now`. Returns how many.
-    std::size_t fire(std::uint64_t now) noexcept {
-        timer_entry* due;
-        {
-            const lock_guard guard(lock_);
-            due = wheel_.advance(now); // disarmed: a disarm is told that the wake is coming
-            next_.store(first_look(), std::memory_order_relaxed); // as in disarm
-        }
+    /// Wakes the waiters of entries that `look` has given. Returns how many.
+    static std::size_t wake_all(timer_entry* due) noexcept {
         // Tasks that have slept are out of the caches: a group of them is fetched together, step by step,
         // for each step's address stands in what the one before it has brought.
         std::array<leaf*, 16> group;
@@ -157,18 +193,31 @@ private:
             next_.store(tick, std::memory_order_relaxed);
     }
 
-    owner_lock lock_;
-    static constexpr std::uint64_t stamp_first =
-        0; // a tick that is always due: fire() looks at the clock
-
-    timer_wheel wheel_;                // guarded by lock_
-    timer_entry* unstamped_ = nullptr; // guarded by lock_
-
-    /// What next_ has to be, under lock_.
-    std::uint64_t first_look() const noexcept {
-        return unstamped_ != nullptr ? stamp_first : wheel_.next_tick();
+    /// Those that were there at the last look, into the wheel. Gives the first of their ticks.
+    std::uint64_t stamp() noexcept {
+        std::uint64_t first = timer_wheel::never;
+        if (seen_ == nullptr)
+            return first;
+        (seen_->previous != nullptr ? seen_->previous->next : unstamped_) = nullptr;
+        while (timer_entry* const e = seen_) {
+            seen_ = e->next;
+            const auto ms = std::chrono::ceil<std::chrono::milliseconds>(
+                clock::duration(static_cast<clock::rep>(e->tick)));
+            // One more, for that tick had begun already: never early.
+            wheel_.insert(*e, wheel_.elapsed() + static_cast<std::uint64_t>(ms.count()) + 1);
+            first = std::min(first, e->tick);
+        }
+        return first;
     }
-    atomic<std::uint64_t> next_{timer_wheel::never}; // written under lock_
+
+    owner_lock lock_;
+    timer_wheel wheel_;                // guarded by lock_, as the next two
+    timer_entry* unstamped_ = nullptr; // newest first: I1
+    timer_entry* seen_ = nullptr;      // the newest of those that were there at the last look
+
+    atomic<std::uint64_t> next_{
+        timer_wheel::never}; // of the wheel; written under lock_, as the next one
+    atomic<std::uint64_t> look_by_{timer_wheel::never}; // I2
 };
 
 } // namespace magpie::detail

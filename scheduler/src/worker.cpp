@@ -145,9 +145,8 @@ void worker::run_until(const std::function<bool()>& done, futex::time_point dead
         }
     }
     wake_by_ = futex::time_point::max();
-    if (timers.wants_stamp()) // time goes on, whether somebody sits here or not
-        fired_.add(core_.fire(*this, core_.time.tick_now()));
-    found_work(); // whoever sits here next begins as a running worker
+    fired_.add(core_.fire_before_rest(*this)); // time goes on, whether somebody sits here or not
+    found_work();                              // whoever sits here next begins as a running worker
     here = before;
 }
 
@@ -571,7 +570,7 @@ void worker::maintain() noexcept {
     looked_at_ = tick_;
     const std::uint64_t now = core_.time.tick_now();
     look_every_ = now == std::exchange(last_look_, now) ? 8 : 1;
-    if (timers.next() <= now)
+    if (timers.next() <= now || timers.has_unstamped())
         fired_.add(core_.fire(*this, now));
 }
 
@@ -599,8 +598,8 @@ void worker::park() noexcept {
         if (has_queued() || recent_.size() > 0)
             return;
     }
-    if (timers.wants_stamp()) { // nobody looks at the clock for a worker that sleeps
-        fired_.add(core_.fire(*this, core_.time.tick_now()));
+    if (const std::size_t n = core_.fire_before_rest(*this); n > 0) {
+        fired_.add(n);
         if (has_queued())
             return;
     }

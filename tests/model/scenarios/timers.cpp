@@ -87,8 +87,12 @@ public:
         magpie_model::step_when([&] { return armed_ >= count || is_over(); }, "wait for timers",
                                 nullptr);
     }
-    void fire(std::uint64_t now) { timers_.fire(now); }
-    void stamp(std::uint64_t now) { timers_.stamp(now); }
+    void fire(std::uint64_t now) {
+        if constexpr (requires { timers_.fire(now); })
+            timers_.fire(now);
+        else
+            worker_timers::wake_all(timers_.look([now] { return now; }).due);
+    }
     std::uint64_t next() const { return timers_.next(); }
 
 private:
@@ -97,8 +101,8 @@ private:
         ++armed_; // one step with the end of arm
     }
     void arm_after(timer_entry& e, magpie::clock::duration d) noexcept override {
-        if constexpr (requires { timers_.stamp(0); }) {
-            timers_.arm_later(e, static_cast<std::uint64_t>(d / 1ms));
+        if constexpr (requires { timers_.arm_later(e, d); }) {
+            timers_.arm_later(e, d);
             ++armed_;
         }
     }
@@ -181,24 +185,25 @@ magpie::task<> limited(magpie::sync::event& never, int& expired, tracked) {
     expired += in_time ? 0 : 1;
 }
 
-/// The product's, but stamp() takes the whole list first, and a disarm comes in between.
+/// The product's, but look() takes the whole list first, and a disarm comes in between.
 class stamps_in_steps : public worker_timers {
 public:
-    void arm_later(timer_entry& e, std::uint64_t ms) noexcept {
+    void arm_later(timer_entry& e, magpie::clock::duration d) noexcept {
         const lock_guard guard(list_lock_);
-        e.tick = ms;
+        e.tick = static_cast<std::uint64_t>(d / 1ms);
         e.armed = true;
         waiting_.push_back(&e);
     }
-    bool stamp(std::uint64_t now) noexcept {
+    template <class Clock>
+    looked look(const Clock& tick_now) noexcept {
         std::vector<timer_entry*> taken;
         {
             const lock_guard guard(list_lock_);
             taken.swap(waiting_);
         }
         for (timer_entry* const e : taken)
-            arm(*e, now + e->tick + 1);
-        return true;
+            arm(*e, tick_now() + e->tick + 1);
+        return worker_timers::look(tick_now);
     }
     bool disarm(timer_entry& e) noexcept {
         {
@@ -224,10 +229,10 @@ void stamp_and_drop() {
     ex.spawn(limited(never, expired, tracked(destroyed))).detach();
     thread("clock", [&] {
         ex.await_armed(1);
-        ex.stamp(0);
+        ex.fire(0); // a look
         ex.fire(2);
         ex.await_armed(2);
-        ex.stamp(2);
+        ex.fire(2);
         ex.fire(4);
     });
     thread("aborter", [&] { handle.abort(); });
@@ -284,8 +289,9 @@ scenario stamped("timers.stamped", [] {
     thread("sleeper", [&] { core->park_driver(0, magpie::clock::time_point::max(), true); });
     thread("owner", [&] {
         magpie::detail::worker& owner = *core->workers.front();
-        owner.timers.arm_later(entry, 3'600'000);
-        core->fire(owner, 1);
+        owner.timers.arm_later(entry, 1h);
+        core->fire(owner, 1); // it counts from here
+        core->fire(owner, 2); // and goes into the wheel
     });
     run();
     core->driver_of(0).unlock();
@@ -294,6 +300,42 @@ scenario stamped("timers.stamped", [] {
 
 mistake stamps_in_silence(stamped, "who times an entry does not look for the sleeper",
                           {"driver_slot::sleeps_beyond", "load", how::outdated});
+
+// --- somebody looks after a worker that is stuck, while that one adds an entry ---
+
+using magpie::detail::runtime_clock;
+using point = magpie::clock::time_point;
+
+template <class Look>
+void look_after_another(const Look& look) {
+    runtime_clock time(true);
+    const point begin = time.now();
+    const std::uint64_t tick = time.tick_now() + 10;
+    worker_timers timers;
+    timer_entry entry;
+    thread("owner", [&] {
+        time.advance_to(begin + 10ms);
+        timers.arm_later(entry, 100ms);
+    });
+    thread("other", [&] { look(timers, time); });
+    run();
+    timers.look([tick] { return tick; }, true);
+    check(entry.tick > tick + 100, "it is not due too early");
+    timers.disarm(entry);
+}
+
+scenario looked_after("timers.looked_after", [] {
+    look_after_another([](worker_timers& timers, const runtime_clock& time) {
+        timers.look([&] { return time.tick_now(); });
+    });
+});
+
+mistake clock_before(looked_after, "the clock is read before the lock is taken", [] {
+    look_after_another([](worker_timers& timers, const runtime_clock& time) {
+        const std::uint64_t now = time.tick_now();
+        timers.look([now] { return now; });
+    });
+});
 
 // --- who gets up, against who lies down in the driver: somebody has to look after the one that is up ---
 
@@ -413,9 +455,6 @@ void change_clock(bool paused, const Change& change, const Shows& shows) {
     });
     run();
 }
-
-using magpie::detail::runtime_clock;
-using point = magpie::clock::time_point;
 
 scenario advanced("timers.clock_advances", [] {
     change_clock(

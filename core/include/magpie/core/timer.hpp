@@ -30,11 +30,11 @@ namespace detail {
 struct timer_entry {
     timer_entry* previous = nullptr;
     timer_entry* next = nullptr;
-    std::uint64_t tick = 0; // milliseconds since the service began, rounded up
+    std::uint64_t tick = 0; // milliseconds since the service began, rounded up; unstamped: the duration
     void* wheel = nullptr;  // where it was armed; written by arm alone
     leaf* waiter = nullptr;
     static constexpr std::uint16_t unstamped = 0xFFFF;
-    std::uint16_t list = 0; // which of the wheel's lists it is in; unstamped: tick is relative
+    std::uint16_t list = 0; // which of the wheel's lists it is in, or unstamped: in none of them
     bool armed = false;     // guarded by the wheel's lock
 };
 
