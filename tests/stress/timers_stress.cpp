@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <random>
 #include <thread>
 #include <vector>
@@ -57,6 +58,31 @@ task<int> use_timers(unsigned seed, int rounds) {
     co_return wrong;
 }
 
+/// Sets the events one after the other, now and then a little later.
+task<> set_all(std::vector<event>& events, unsigned seed) {
+    std::minstd_rand random(seed);
+    for (event& e : events) {
+        if (random() % 8 == 0)
+            co_await magpie::sleep_for(10us * (random() % 200));
+        else
+            co_await magpie::yield_now();
+        e.set();
+    }
+}
+
+/// Waits for each, with a limit that is timed later, and at last for what never comes. Gives how often a limit
+/// was kept badly.
+task<int> wait_for_all(std::vector<event>& events) {
+    int wrong = 0;
+    for (event& e : events)
+        wrong += co_await magpie::timeout(1h, e.wait()) ? 0 : 1;
+    event never;
+    const auto before = clock::now();
+    wrong += co_await magpie::timeout(100ms, never.wait()) ? 1 : 0;
+    wrong += clock::now() < before + 100ms ? 1 : 0;
+    co_return wrong;
+}
+
 } // namespace
 
 TEST_SUITE("stress.timers") {
@@ -76,7 +102,32 @@ TEST_SUITE("stress.timers") {
         });
     }
 
-    TEST_CASE("TIME-CORE-31 the same on a paused clock: no deadlock, nothing early") {
+    TEST_CASE("TIME-CORE-31 long limits, taken back wherever the task has come to, and kept") {
+        test::on_each_layout([](auto builder) {
+            std::vector<std::vector<event>> events;
+            for (int i = 0; i < 40; ++i)
+                events.emplace_back(static_cast<std::size_t>(test::scaled(500)));
+            const runtime rt = builder.build();
+            auto main = [](std::vector<std::vector<event>>& all) -> task<int> {
+                std::vector<join_handle<int>> waiters;
+                std::vector<join_handle<>> setters;
+                for (auto& those : all) {
+                    waiters.push_back(magpie::spawn(wait_for_all(those)));
+                    setters.push_back(
+                        magpie::spawn(set_all(those, static_cast<unsigned>(waiters.size()))));
+                }
+                int wrong = 0;
+                for (auto& h : waiters)
+                    wrong += co_await h;
+                for (auto& h : setters)
+                    co_await h;
+                co_return wrong;
+            };
+            CHECK(rt.block_on(main(events)) == 0);
+        });
+    }
+
+    TEST_CASE("TIME-CORE-31 timers of many tasks on a paused clock: no deadlock, nothing early") {
         test::on_each_layout([](auto builder) {
             const runtime rt = builder.paused_clock(true).build();
             auto main = []() -> task<int> {
