@@ -31,7 +31,8 @@ namespace magpie::detail {
 // I3. The list is empty while its owner sleeps: see `look`.
 class worker_timers {
 public:
-    /// @param shared  false: the tasks never move, so the worker's thread alone calls what is not const
+    /// @param shared  false: the tasks never move, so one thread at a time calls what is not const: the one that
+    ///                runs the worker
     explicit worker_timers(bool shared = true) noexcept : lock_(shared) {}
 
     /// Adds an entry. Returns true if it is now the first in the wheel that is due.

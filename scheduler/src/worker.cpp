@@ -66,7 +66,8 @@ private:
 } // namespace
 
 worker::worker(runtime_core& core, std::size_t place, std::uint64_t seed, bool alone)
-    : timers(!core.is_pinned()), core_(core), index_(core.first_worker + place), place_(place),
+    : timers(core.group.has_threads() && !core.is_pinned()), core_(core),
+      index_(core.first_worker + place), place_(place),
       event_interval_(core.group.options.event_interval),
       global_queue_interval_(core.group.options.global_queue_interval), random_(seed != 0 ? seed : 1),
       poll_before_(no_index), alone_(alone), recent_(!alone), ring_(!alone), forks_(*this, !alone),
