@@ -179,7 +179,8 @@ std::size_t entries_of(const char* directory, F counts) {
     std::size_t n = 0;
     DIR* const d = ::opendir(directory);
     while (const dirent* const e = ::readdir(d))
-        n += e->d_name[0] != '.' && counts(d, e->d_name) ? 1 : 0;
+        if (e->d_name[0] != '.' && counts(d, e->d_name))
+            ++n;
     ::closedir(d);
     return n;
 }
