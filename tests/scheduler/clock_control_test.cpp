@@ -143,14 +143,14 @@ TEST_SUITE("scheduler.clock_control") {
             auto main = [](wake_times& w) -> task<> {
                 w.start = clock::now();
                 std::vector<join_handle<>> all;
-                for (const int d : {3000, 1000, 2000, 60'000})
+                for (const int d : {3000, 1000, 2000, 3'600'000})
                     all.push_back(magpie::spawn(w.sleep(1ms * d)));
                 for (auto& h : all)
                     co_await h;
             };
             rt.block_on(main(times));
-            CHECK(times.seen() == list{1000, 2000, 3000, 60'000});
-            CHECK(std::chrono::steady_clock::now() - really < 60s);
+            CHECK(times.seen() == list{1000, 2000, 3000, 3'600'000});
+            CHECK(std::chrono::steady_clock::now() - really < 1h);
         });
     }
 
