@@ -91,13 +91,25 @@ TEST_SUITE("scheduler.shutdown") {
 
     TEST_CASE("SCOPE-08 the end of a runtime waits for what is shielded, and for teardowns") {
         // Timers go on as long as a task lives.
-        static constexpr auto shields = [](std::atomic<int>& begun, std::atomic<int>& ended) -> task<> {
-            auto cleanup = [](std::atomic<int>& b, std::atomic<int>& e) -> task<> {
+        struct tells {
+            magpie::sync::event& dropped;
+            explicit tells(magpie::sync::event& e) : dropped(e) {}
+            ~tells() { dropped.set(); }
+        };
+        static constexpr auto shields = [](std::atomic<int>& begun, std::atomic<int>& ended,
+                                           magpie::sync::event& dropped) -> task<> {
+            auto beside = [](magpie::sync::event& e) -> task<> {
+                const tells at_end(e);
+                co_await sleep_long();
+            };
+            auto cleanup = [](std::atomic<int>& b, std::atomic<int>& e,
+                              magpie::sync::event& d) -> task<> {
                 ++b;
+                co_await d.wait(); // or it might be through before the runtime ends
                 co_await magpie::sleep_for(30ms);
                 ++e;
             };
-            co_await magpie::shield(1h, cleanup(begun, ended));
+            co_await magpie::join(beside(dropped), magpie::shield(1h, cleanup(begun, ended, dropped)));
             ended = -1; // not reached
         };
         static constexpr auto tears_down = [](std::atomic<int>& begun,
@@ -115,9 +127,10 @@ TEST_SUITE("scheduler.shutdown") {
         on_each_layout([](auto builder) {
             std::atomic<int> begun{0};
             std::atomic<int> ended{0};
+            magpie::sync::event dropped;
             {
                 runtime rt = builder.build();
-                rt.spawn(shields(begun, ended)).detach();
+                rt.spawn(shields(begun, ended, dropped)).detach();
                 rt.spawn(tears_down(begun, ended)).detach();
                 auto started = [](std::atomic<int>& b) -> task<> {
                     while (b < 2)
@@ -125,7 +138,7 @@ TEST_SUITE("scheduler.shutdown") {
                 };
                 rt.block_on(started(begun));
             }
-            CHECK(ended == 2);
+            CHECK(ended.load() == 2);
         });
     }
 
