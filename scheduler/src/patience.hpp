@@ -19,6 +19,9 @@ namespace magpie::detail {
 /// One thread's own.
 class patience {
 public:
+    /// On a thread that may run wherever the process may: a worker is bound later.
+    patience() noexcept : alone_(has_one_processor()) {}
+
     /// Whether to look before the sleep that is next.
     bool wants_to() noexcept {
         if (skip_ == 0)
@@ -30,7 +33,7 @@ public:
     /// Looks until `found()`, but not for long. True if found; then `learn` is told. After `wants_to`.
     template <class Found>
     bool look(Found&& found) noexcept {
-        const bool came = watch(found);
+        const bool came = alone_ ? found() : watch(found);
         if (!came)
             learn(false);
         return came;
@@ -47,18 +50,19 @@ private:
 
 #if defined(MAGPIE_MODEL)
 
-    template <class Found>
-    static bool watch(Found& found) noexcept {
-        return found(); // the explorer lets nobody spin
-    }
+    static bool has_one_processor() noexcept { return true; } // the explorer lets nobody spin
 
 #else
 
+    static bool has_one_processor() noexcept {
+        static const bool one = usable_cpus() == 1;
+        return one;
+    }
+
+#endif
+
     template <class Found>
     static bool watch(Found& found) noexcept {
-        static const bool alone = usable_cpus() == 1; // who would bring it has no processor then
-        if (alone)
-            return found();
         using time = std::chrono::steady_clock;
         const auto until = time::now() + limit;
         do {
@@ -70,8 +74,7 @@ private:
         return false;
     }
 
-#endif
-
+    const bool alone_;         // who would bring what it looks for has no processor then
     std::uint8_t skip_ = 0;    // so many times not ...
     std::uint8_t skipped_ = 0; // ... which was that many at first
 };

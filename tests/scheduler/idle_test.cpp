@@ -1,9 +1,14 @@
 #include <scheduler/src/idle.hpp>
 #include <scheduler/src/patience.hpp>
 
+#include <test/layouts.hpp>
+
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <sched.h>
+#include <thread>
+#include <vector>
 
 using magpie::detail::idle_set;
 
@@ -131,5 +136,26 @@ TEST_SUITE("scheduler.idle") {
         CHECK(p.look([] { return true; }));
         p.learn(false); // it could as well have slept
         CHECK(sleeps_until_next_look() == 3);
+    }
+
+    TEST_CASE(
+        "a thread that is bound to one processor looks as well: what comes, comes from the others") {
+        const std::vector<std::size_t> cpus = test::usable_cpus();
+        if (cpus.size() < 2) {
+            MESSAGE("skipped: there is one processor");
+            return;
+        }
+        magpie::detail::patience p;
+        bool came = false;
+        std::thread bound([&] {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpus.front(), &one);
+            sched_setaffinity(0, sizeof one, &one);
+            int looks = 0;
+            came = p.look([&looks] { return ++looks == 2; });
+        });
+        bound.join();
+        CHECK(came);
     }
 }
