@@ -32,13 +32,14 @@ public:
 
     /// For who has made work visible: a sleeper to unpark, or `nobody`. It wakes as a searcher.
     std::size_t wake_one() noexcept {
-        const state now{word_.load(std::memory_order_seq_cst)}; // R39, second step of the pusher
-        if (now.searching() > 0 || now.awake() == workers_)
-            return nobody;
-        const lock_guard guard(lock_);
-        if (state(word_.load(std::memory_order_relaxed)).searching() > 0 || sleepers_.empty())
-            return nobody;
-        return take();
+        return wake_one(state(word_.load(std::memory_order_seq_cst))); // R39, second step of the pusher
+    }
+
+    /// The same for who has made it visible by a mere store (release).
+    std::size_t wake_one_after_store() noexcept {
+        // A read-modify-write that changes nothing: who lies down later reads it, and sees what was stored (acquire:
+        // sleep(); release: here). For who has done so before, acquire: it has been seen by who takes its place.
+        return wake_one(state(word_.fetch_add(0, std::memory_order_acq_rel)));
     }
 
     /// Any sleeper, whoever searches: to look at something that only it would look at.
@@ -140,6 +141,15 @@ private:
     private:
         std::uint64_t word_;
     };
+
+    std::size_t wake_one(state now) noexcept {
+        if (now.searching() > 0 || now.awake() == workers_)
+            return nobody;
+        const lock_guard guard(lock_);
+        if (state(word_.load(std::memory_order_relaxed)).searching() > 0 || sleepers_.empty())
+            return nobody;
+        return take();
+    }
 
     /// Under the lock, not empty: the last to lie down, whose data is in the caches, unless it is
     /// on the watch.

@@ -199,20 +199,32 @@ void runtime_core::run_blocking(blocking_job& job) { group.pool.submit(job); }
 
 // --- messages ---
 
-void runtime_core::send_mail() noexcept {
-    mail.send([this](std::size_t s) -> shard_mail& { return group.shards[s]->mail; },
-              [this](std::size_t s) { group.shards[s]->notify_one(); });
-}
+/// Of a shard's mail to the others.
+class runtime_core::route {
+public:
+    explicit route(runtime_core& from) noexcept : from_(from) {}
 
-bool runtime_core::receive_mail() noexcept {
-    return mail.receive([this](std::size_t s) -> shard_mail& { return group.shards[s]->mail; },
-                        [this](std::size_t s) { group.shards[s]->notify_one(); });
-}
+    shard_mail& mail_of(std::size_t s) const noexcept { return from_.group.shards[s]->mail; }
+    void tell(std::size_t s) const noexcept { from_.group.shards[s]->notify_after_store(); }
+    void answered(std::size_t n) const noexcept { from_.workers.front()->messages.add(n); }
+
+private:
+    runtime_core& from_;
+};
+
+void runtime_core::send_mail() noexcept { mail.send(route(*this)); }
+
+bool runtime_core::receive_mail() noexcept { return mail.receive(route(*this)); }
 
 // --- waking ---
 
 void runtime_core::notify_one() noexcept {
     if (const std::size_t w = idle.wake_one(); w != idle_set::nobody)
+        unpark(w);
+}
+
+void runtime_core::notify_after_store() noexcept {
+    if (const std::size_t w = idle.wake_one_after_store(); w != idle_set::nobody)
         unpark(w);
 }
 

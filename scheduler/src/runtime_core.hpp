@@ -69,9 +69,10 @@ public:
     bool work_besides(const worker& w) const noexcept; ///< that is not in the queues of `w`
     strand* look_after_others(worker& by) noexcept;    ///< what waits behind a stuck task, or null
     void notify_one() noexcept;                        ///< there is new work
-    void notify_any() noexcept;                        ///< somebody has to look at something
-    void notify_this(std::size_t place) noexcept;      ///< there is work for that worker alone
-    bool has_pinned() const noexcept;                  ///< ... for any
+    void notify_after_store() noexcept;           ///< the same, made visible by no more than a store
+    void notify_any() noexcept;                   ///< somebody has to look at something
+    void notify_this(std::size_t place) noexcept; ///< there is work for that worker alone
+    bool has_pinned() const noexcept;             ///< ... for any
     void notify_all() noexcept;
     void unpark(std::size_t place) noexcept;
     bool timers_due() const noexcept;
@@ -150,6 +151,7 @@ private:
     friend class worker;
 
     class visitor;
+    class route;
 
     template <class Notify>
     void send(magpie::detail::inbox& to, parcel p, Notify notify) noexcept;

@@ -22,11 +22,15 @@ std::string at(std::source_location where, const char* what) {
     return std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + what;
 }
 
-runtime_core& core_here(const char* what, std::source_location where) {
-    executor& e = current_executor(where);
+/// Null if the executor is none of a runtime.
+runtime_core* core_of(executor& e) noexcept {
     if (worker* const w = worker::current(); w != nullptr && &e == &w->core()) // without a cast: mostly
-        return w->core();
-    runtime_core* const core = runtime_core::of(e);
+        return &w->core();
+    return runtime_core::of(e);
+}
+
+runtime_core& core_here(const char* what, std::source_location where) {
+    runtime_core* const core = core_of(current_executor(where));
     if (core == nullptr)
         throw std::logic_error(at(where, what) +
                                " needs a magpie::runtime: this task's executor is none");
@@ -93,7 +97,7 @@ void fatal_without_way_home() noexcept {
 // --- submission ---
 
 submission::submission(runtime_core& to, executor& from)
-    : to_(to), from_(runtime_core::of(from)),
+    : to_(to), from_(core_of(from)),
       way_(&to == from_                                     ? way::none
            : from_ != nullptr && &from_->group == &to.group ? way::mail
                                                             : way::spawn) {
@@ -119,6 +123,7 @@ void submission::reply() noexcept {
 
 void submission::arrive() noexcept {
     if (goes_home_) {
+        come_home();
         ended();
         return;
     }
@@ -126,25 +131,31 @@ void submission::arrive() noexcept {
     begin();
 }
 
-void* submission::running() noexcept {
-    static char mark;
-    return &mark;
+void submission::answered(const enclosure* e) noexcept {
+    come_home();
+    if (e != nullptr)
+        take_answer(*e);
+    ended();
 }
+
+void submission::come_home() noexcept {
+    is_home_ = true;
+    if (is_revoked())
+        from_->mail.end_revoking();
+}
+
 void* submission::revoked() noexcept {
     static char mark;
     return &mark;
 }
 
-bool submission::begin_plain() noexcept {
-    void* nobody = nullptr;
-    // Relaxed: only whether it was revoked matters, and nothing comes with that.
-    return runner_.compare_exchange_strong(nobody, running(), std::memory_order_relaxed,
-                                           std::memory_order_relaxed);
-}
-
 void submission::revoke() noexcept {
+    if (is_home_) // and will surface
+        return;
+    if (way_ == way::mail)
+        from_->mail.begin_revoking();
     void* const runner = runner_.exchange(revoked(), std::memory_order_acquire); // (K)
-    if (runner != nullptr && runner != running())
+    if (runner != nullptr)
         static_cast<cell*>(runner)->abort();
 }
 

@@ -194,14 +194,16 @@ strand* worker::next() noexcept {
     return search();
 }
 
-/// For a shard of several: takes in what the others have sent, strands go to the end of the ring, and sends
-/// what they shall have. Whether there was anything.
+/// For a shard of several: sends what others shall have, and takes in what they have sent; strands go to the end of
+/// the ring. Whether there was anything.
 bool worker::receive() noexcept {
     if (!core_.is_pinned())
         return false;
     bool any = core_.inbox.has_any();
     if (any)
         core_.inbox.take_all([](parcel p) { strand::receive(p); });
+    if (core_.mail.has_unsent()) // first: it has waited
+        core_.send_mail();
     any = core_.receive_mail() || any;
     if (core_.mail.has_unsent())
         core_.send_mail();

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -32,6 +34,21 @@ namespace {
 task<std::size_t> where() {
     co_await magpie::yield_now();
     co_return this_shard();
+}
+
+/// A function of that many bytes, and a value of as many.
+template <std::size_t Size>
+task<bool> crosses() {
+    std::array<unsigned char, Size> bytes{};
+    for (std::size_t i = 0; i < Size; ++i)
+        bytes[i] = static_cast<unsigned char>(i + Size);
+    auto reverses = [bytes] {
+        auto reversed = bytes;
+        std::reverse(reversed.begin(), reversed.end());
+        return reversed;
+    };
+    const auto answer = co_await submit_to(1, reverses);
+    co_return std::equal(answer.rbegin(), answer.rend(), bytes.begin());
 }
 
 /// Runs `make()` as a task of shard 0 of a runtime with three.
@@ -118,6 +135,45 @@ TEST_SUITE("scheduler.shard") {
             co_return data == 9 && &there == &data && *moved == 8;
         };
         CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("functions and values of each size cross: with the message, or by its address") {
+        auto main = []() -> task<bool> {
+            bool right = co_await crosses<1>();
+            right = co_await crosses<8>() && right;
+            right = co_await crosses<48>() && right; // the largest function that goes with it
+            right = co_await crosses<49>() && right;
+            right = co_await crosses<56>() && right; // the largest value
+            right = co_await crosses<57>() && right;
+            right = co_await crosses<300>() && right;
+            co_return right;
+        };
+        CHECK(on_three_shards(main));
+    }
+
+    TEST_CASE("among many shards everything crosses, too") {
+        constexpr std::size_t shards = 12; // more than look into each ring
+        const runtime rt = test::thread_per_core(shards).build();
+        auto asks_all = []() -> task<std::size_t> {
+            std::size_t right = 0;
+            for (std::size_t s = 0; s < magpie::shard_count(); ++s) {
+                auto plain = [] { return this_shard(); };
+                right += co_await submit_to(s, plain) == s;
+                auto named = [] { return std::to_string(this_shard()); };
+                right += co_await submit_to(s, named) == std::to_string(s);
+                auto waits = []() -> task<std::size_t> {
+                    co_await magpie::yield_now();
+                    co_return this_shard();
+                };
+                right += co_await submit_to(s, waits) == s;
+            }
+            co_return right;
+        };
+        std::vector<join_handle<std::size_t>> all;
+        for (std::size_t s = 0; s < shards; ++s)
+            all.push_back(spawn_on(rt.handle(), s, asks_all()));
+        for (join_handle<std::size_t>& h : all)
+            CHECK(h.blocking_join() == 3 * shards);
     }
 
     TEST_CASE("exceptions cross: of a function, of its task, and of what cannot become a task") {

@@ -11,6 +11,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -25,6 +26,7 @@ using magpie::join_handle;
 using magpie::runtime;
 using magpie::submit_to;
 using magpie::task;
+using magpie::detail::posted;
 using magpie::detail::shard_ring;
 
 namespace {
@@ -62,41 +64,77 @@ task<std::uint64_t> asks(unsigned seed, int n) {
 TEST_SUITE("stress.shard") {
     TEST_CASE("a ring of two between two threads: in order, and nobody waits in vain") {
         constexpr std::size_t count = test::scaled(200'000);
+        using ring_of_two = shard_ring<std::size_t, std::size_t, 2>;
         std::vector<std::size_t> items(count);
-        shard_ring<std::size_t, 2> ring;
-        std::atomic<bool> room{false};
+        ring_of_two ring;
+        std::atomic<bool> told{false}; // of room, or of an answer
+        std::size_t answers = 0;
+        bool answers_in_order = true;
+        const auto is_call = [](std::size_t i) { return i % 3 != 0; };
+        const auto take_answers = [&] {
+            ring.take_answers([&](const ring_of_two::found& x) {
+                while (!is_call(answers))
+                    ++answers;
+                answers_in_order = answers_in_order && x.what() == answers &&
+                                   x.enclosed() == answers + 7;
+                ++answers;
+            });
+        };
         std::thread sender([&] {
-            for (std::size_t i = 0; i < count; ++i) {
-                items[i] = i;
-                if (ring.push(items[i]))
-                    continue;
-                ring.ask_for_room();
-                while (!ring.push(items[i])) {
-                    while (!room.exchange(false))
-                        std::this_thread::yield();
+            for (std::size_t i = 0; i < count;) {
+                std::size_t* enclosed = ring.next_enclosed();
+                if (enclosed == nullptr) {
                     ring.ask_for_room();
+                    enclosed = ring.next_enclosed();
                 }
+                if (enclosed != nullptr) {
+                    items[i] = i;
+                    *enclosed = ~i;
+                    ring.push(items[i], is_call(i) ? posted::call : posted::letter);
+                    ++i;
+                } else {
+                    while (!told.exchange(false))
+                        std::this_thread::yield();
+                }
+                take_answers();
+            }
+            while (answers + 1 < count) {
+                take_answers();
+                std::this_thread::yield();
             }
         });
         std::size_t next = 0;
         bool in_order = true;
+        std::array<ring_of_two::found, 2> some;
         while (next < count) {
-            while (const std::size_t* const x = ring.pop())
-                in_order = *x == next++ && in_order;
+            for (std::size_t n; (n = ring.look(some)) > 0; ring.drop(n)) {
+                for (std::size_t i = 0; i < n; ++i, ++next) {
+                    in_order = in_order && some[i].what() == next && some[i].enclosed() == ~next;
+                    if (some[i].how() != posted::call)
+                        continue;
+                    some[i].enclosed() = next + 7;
+                    some[i].answer(posted::answer);
+                    told = true;
+                }
+            }
             if (ring.room_is_wanted())
-                room = true;
+                told = true;
             else
                 std::this_thread::yield();
         }
         sender.join();
         CHECK(in_order);
+        CHECK(answers_in_order);
     }
 
     TEST_CASE("tasks of all shards ask all shards") {
         constexpr int each = test::scaled(2'000);
         const unsigned seed = 11;
         CAPTURE(seed);
-        const runtime rt = test::thread_per_core(4).build();
+        std::size_t shards = 4;
+        SUBCASE("few, which look into their rings") {}
+        SUBCASE("many, which look at marks") { shards = 12; }
+        const runtime rt = test::thread_per_core(shards).build();
         std::vector<join_handle<std::uint64_t>> all;
         for (unsigned i = 0; i < 40; ++i)
             all.push_back(rt.spawn(asks(seed + i, each / 40)));
@@ -109,7 +147,10 @@ TEST_SUITE("stress.shard") {
         const unsigned seed = 12;
         CAPTURE(seed);
         std::minstd_rand random(seed);
-        const runtime rt = test::thread_per_core(4).build();
+        std::size_t shards = 4;
+        SUBCASE("few") {}
+        SUBCASE("many") { shards = 12; }
+        const runtime rt = test::thread_per_core(shards).build();
         for (int r = 0; r < rounds; ++r) {
             std::vector<join_handle<std::uint64_t>> all;
             for (unsigned i = 0; i < 20; ++i)

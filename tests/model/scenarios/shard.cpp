@@ -2,6 +2,7 @@
 
 #include "scheduler.hpp"
 
+#include <scheduler/src/idle.hpp>
 #include <scheduler/src/inbox.hpp>
 #include <scheduler/src/shard_mail.hpp>
 #include <scheduler/src/shard_ring.hpp>
@@ -9,7 +10,9 @@
 #include <magpie/scheduler/shard.hpp>
 
 #include <array>
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <utility>
 
@@ -17,8 +20,12 @@ namespace {
 
 using namespace model_test;
 using how = spoiled::how;
+using magpie::detail::enclosed_call;
+using magpie::detail::enclosure;
+using magpie::detail::idle_set;
 using magpie::detail::inbox;
 using magpie::detail::parcel;
+using magpie::detail::posted;
 using magpie::detail::runtime_group;
 using magpie::detail::shard_mail;
 using magpie::detail::shard_message;
@@ -26,57 +33,103 @@ using magpie::detail::shard_ring;
 
 // --- the ring: order, and who found it full hears of room ---
 
-struct item {
+struct alignas(8) item {
     magpie_model::plain<int> value;
 };
+using small_ring = shard_ring<item, magpie_model::plain<int>, 2>;
 
-template <class Ring>
-void ring_in_order() {
+scenario ring("shard.ring", {.preemptions = 3, .full = 5}, [] {
     std::array<item, 4> items;
-    Ring ring;
+    small_ring r;
     // What the shards are told by their mail.
-    bool room = false;
-    bool mail = false;
+    bool here = false;
+    bool there = false;
     std::size_t next = 0;
+    std::size_t next_answer = 0;
     int sum = 0;
     const auto tell = [](bool& what) { magpie_model::step("tell", nullptr, [&] { what = true; }); };
     const auto sleep = [](bool& what) {
-        magpie_model::step_when([&] { return what; }, "sleep", nullptr);
+        magpie_model::own_step_when([&] { return what; }, "sleep", nullptr);
         what = false;
     };
+    // Each other one is a call.
+    const auto how = [](std::size_t i) { return i % 2 == 0 ? posted::call : posted::letter; };
+    const auto take_answers = [&] {
+        r.take_answers([&](const small_ring::found& x) {
+            check(&x.what() == &items[next_answer] && x.how() == posted::answer, "so do answers");
+            next_answer += 2;
+            sum += x.enclosed().get();
+        });
+    };
     thread("sender", [&] {
-        for (item& i : items) {
-            i.value.set(1);
-            if (!ring.push(i)) {
-                ring.ask_for_room();
-                while (!ring.push(i)) {
-                    sleep(room);
-                    ring.ask_for_room();
-                }
+        for (std::size_t i = 0; i < items.size();) {
+            magpie_model::plain<int>* enclosed = r.next_enclosed();
+            if (enclosed == nullptr) {
+                r.ask_for_room();
+                enclosed = r.next_enclosed();
             }
-            tell(mail);
+            if (enclosed == nullptr) {
+                sleep(here);
+                take_answers();
+                continue;
+            }
+            items[i].value.set(1);
+            enclosed->set(10);
+            r.push(items[i], how(i));
+            ++i;
+            tell(there);
         }
+        for (take_answers(); next_answer < items.size(); take_answers())
+            sleep(here);
     });
     thread("receiver", [&] {
+        std::array<small_ring::found, 2> some;
         while (next < items.size()) {
-            sleep(mail);
-            while (item* const i = ring.pop()) {
-                check(i == &items[next++], "they come in order");
-                sum += i->value.get();
+            sleep(there);
+            for (std::size_t n; (n = r.look(some)) > 0; r.drop(n)) {
+                for (std::size_t i = 0; i < n; ++i, ++next) {
+                    check(&some[i].what() == &items[next] && some[i].how() == how(next),
+                          "they come in order");
+                    sum += some[i].what().value.get() + some[i].enclosed().get();
+                    if (some[i].how() == posted::call) {
+                        some[i].enclosed().set(100);
+                        some[i].answer(posted::answer);
+                        tell(here);
+                    }
+                }
             }
-            if (ring.room_is_wanted())
-                tell(room);
+            if (r.room_is_wanted())
+                tell(here);
         }
     });
     run();
-    check(sum == 4, "each comes as it was sent");
-}
-
-scenario ring("shard.ring", {.preemptions = 2, .full = 3}, &ring_in_order<shard_ring<item, 2>>);
+    check(sum == 244, "each comes as it was sent, with what is enclosed, and so does the answer");
+});
 
 mistake wish_unsaid(ring, "who finds it full does not say so",
                     {"ask_for_room", "exchange", how::left_out});
-mistake tail_unseen(ring, "the tail is not published", {"::push", "store", how::left_out});
+mistake not_put(ring, "what is pushed is not in its place", {"::push", "store", how::left_out});
+mistake not_answered(ring, "the answer is not in its place", {"::answer", "store", how::left_out});
+mistake unread(ring, "who pushes does not look whether there is room", [] {
+    std::array<item, 3> items;
+    small_ring r;
+    bool told = false;
+    thread("sender", [&] {
+        for (item& i : items)
+            r.push(i, posted::letter);
+        magpie_model::step("tell", nullptr, [&] { told = true; });
+    });
+    thread("receiver", [&] {
+        magpie_model::own_step_when([&] { return told; }, "sleep", nullptr);
+        std::array<small_ring::found, 2> some;
+        std::size_t next = 0;
+        for (std::size_t n; (n = r.look(some)) > 0; r.drop(n))
+            for (std::size_t i = 0; i < n; ++i)
+                check(&some[i].what() == &items[next++], "they come in order");
+        check(next == items.size(), "all come");
+    });
+    run();
+});
 
 // --- the inbox: two put in, the shard sleeps unless there is something ---
 
@@ -126,62 +179,181 @@ mistake take_in_two(letters, "they are taken by a load and a store",
 // --- mail: what is posted arrives, also by who lies down just then ---
 
 struct note final : shard_message {
-    void arrive() noexcept override { ++arrived; }
+    explicit note(bool is_call = false) : encloses(is_call) {}
+
+    void arrive() noexcept override { arrived += value.get(); }
+    bool enclose(enclosure& e) noexcept override {
+        if (encloses) {
+            auto* const c = ::new (static_cast<void*>(e.bytes)) enclosed_call;
+            c->call = [](shard_message&, enclosure& called, bool) noexcept {
+                called.bytes[0] = std::byte(7); // nothing of the message itself
+                return true;
+            };
+        }
+        return encloses;
+    }
+    void answered(const enclosure* e) noexcept override { answer = std::to_integer<int>(e->bytes[0]); }
+
+    const bool encloses;
+    magpie_model::plain<int> value;
     int arrived = 0;
+    int answer = 0;
 };
 
-scenario mail("shard.mail", {.preemptions = 2, .full = 3}, [] {
-    shard_mail a(0, 2);
-    shard_mail b(1, 2);
-    shard_mail::connect(a, b);
+/// Between two: what they tell each other by.
+struct two_mails {
+    explicit two_mails(std::size_t shards) : a(0, shards), b(1, shards) {}
+
+    shard_mail& mail_of(std::size_t s) const { return s == 0 ? a : b; }
+    void tell(std::size_t s) const {
+        magpie_model::step("tell", nullptr, [&] { told[s] = true; });
+    }
+    void answered(std::size_t) const {}
+    void sleep(std::size_t s) const {
+        magpie_model::own_step_when([&] { return told[s]; }, "sleep", nullptr);
+        told[s] = false;
+    }
+
+    mutable shard_mail a, b;
+    mutable std::array<bool, 2> told{};
+};
+
+/// Few shards look into their rings, many at marks.
+template <std::size_t Shards>
+void mail_arrives() {
+    const two_mails way(Shards);
+    shard_mail::connect(way.a, way.b);
     std::array<note, 2> notes;
-    int told = 0;
-    const auto of = [&](std::size_t s) -> shard_mail& { return s == 0 ? a : b; };
     thread("sender", [&] {
         for (note& n : notes) {
-            static_cast<void>(a.post(1, n));
-            a.send(of, [&](std::size_t) { magpie_model::step("tell", nullptr, [&] { ++told; }); });
+            n.value.set(1);
+            static_cast<void>(way.a.post(1, n));
+            way.a.send(way);
         }
     });
     thread("receiver", [&] {
         while (notes[0].arrived + notes[1].arrived < 2) {
-            magpie_model::step_when([&] { return told > 0; }, "sleep", nullptr);
-            told = 0;
-            static_cast<void>(b.receive(of, [](std::size_t) {}));
+            way.sleep(1);
+            static_cast<void>(way.b.receive(way));
         }
     });
     run();
     check(notes[0].arrived == 1 && notes[1].arrived == 1, "each arrives once");
-});
+}
 
-mistake unmarked(mail, "the receiver is told of nothing",
+constexpr std::size_t few = shard_mail::few;
+constexpr std::size_t many = few + 1;
+
+scenario mail("shard.mail", {.preemptions = 3, .full = 4}, &mail_arrives<few>);
+mistake unsent(mail, "what is sent is not in the ring", {"::push", "store", how::left_out});
+
+scenario marked("shard.marked_mail", {.preemptions = 3, .full = 4}, &mail_arrives<many>);
+mistake unmarked(marked, "the receiver is told of nothing",
                  {"shard_mail::mark", "modify", how::left_out});
-mistake marks_in_two(mail, "the marks are taken by a load and a store",
+mistake marks_in_two(marked, "the marks are taken by a load and a store",
                      {"shard_mail::receive", "exchange", how::in_two});
+
+// --- ... and who lies down misses none, be it the first one, for which a ring is made ---
+
+template <std::size_t Shards>
+void mail_wakes() {
+    const two_mails way(Shards);
+    idle_set idle(1); // of b
+    struct wakes_sleeper {
+        shard_mail& mail_of(std::size_t s) const { return way.mail_of(s); }
+        void tell(std::size_t s) const {
+            if (idle.wake_one_after_store() != idle_set::nobody)
+                way.tell(s);
+        }
+        void answered(std::size_t) const {}
+
+        const two_mails& way;
+        idle_set& idle;
+    };
+    const wakes_sleeper route{way, idle};
+    note n;
+    thread("sender", [&] {
+        shard_mail::connect(way.a, way.b);
+        n.value.set(1);
+        static_cast<void>(way.a.post(1, n));
+        way.a.send(route);
+    });
+    thread("receiver", [&] {
+        while (n.arrived == 0) {
+            if (way.b.receive(route))
+                continue;
+            idle.sleep(0, false, [] {});
+            if (!way.b.has_come())
+                way.sleep(1);
+            idle.get_up(0);
+        }
+    });
+    run();
+    check(n.arrived == 1, "it arrives");
+}
+
+scenario wakes("shard.mail_wakes", {.preemptions = 3, .full = 4}, &mail_wakes<few>);
+mistake ring_unasked(wakes, "who lies down does not look into its rings again",
+                     {"shard_ring<magpie::detail::shard_message, magpie::detail::enclosure>::has_any",
+                      "load", how::outdated, "idle_set::sleep", "idle_set::get_up"});
+
+mistake asks_first(wakes, "who sends asks who sleeps by a mere load",
+                   {"idle_set::wake_one_after_store", "modify", how::left_out});
+
+scenario mark_wakes("shard.mark_wakes", {.preemptions = 3, .full = 4}, &mail_wakes<many>);
+mistake marks_unasked(mark_wakes, "who lies down does not look for marks again",
+                      {"shard_mail::has_come", "load", how::outdated, "idle_set::sleep",
+                       "idle_set::get_up"});
+
+// --- a call that is enclosed, and its answer; unless it was revoked, which is seen by who knows of that ---
+
+template <std::size_t Shards>
+void call_answered() {
+    const two_mails way(Shards);
+    shard_mail::connect(way.a, way.b);
+    note n(true);
+    thread("caller", [&] {
+        static_cast<void>(way.a.post(1, n));
+        way.a.send(way);
+        while (n.answer == 0) {
+            way.sleep(0);
+            static_cast<void>(way.a.receive(way));
+        }
+    });
+    thread("called", [&] {
+        way.sleep(1);
+        static_cast<void>(way.b.receive(way));
+    });
+    run();
+    check(n.answer == 7 && n.arrived == 0, "it is answered without the message");
+}
+
+scenario calls("shard.call", {.preemptions = 3, .full = 4}, &call_answered<few>);
+mistake unanswered(calls, "the answer is not in its place", {"::answer", "store", how::left_out});
+
+scenario marked_calls("shard.marked_call", {.preemptions = 3, .full = 4}, &call_answered<many>);
+mistake answer_unmarked(marked_calls, "nobody is told of the answer",
+                        {"shard_mail::mark", "modify", how::left_out});
 
 // --- two that have had nothing to do with each other: whoever is first makes the rings ---
 
 scenario connected("shard.connect", {.preemptions = 3, .full = 4}, [] {
-    shard_mail a(0, 2);
-    shard_mail b(1, 2);
+    const two_mails way(2);
     note one;
     note other;
-    int told_a = 0;
-    int told_b = 0;
-    const auto of = [&](std::size_t s) -> shard_mail& { return s == 0 ? a : b; };
-    const auto talk = [&of](shard_mail& mine, std::size_t peer, note& n, int& told, int& told_peer,
-                            const note& comes) {
-        shard_mail::connect(mine, of(peer));
-        static_cast<void>(mine.post(peer, n));
-        mine.send(of, [&](std::size_t) { magpie_model::step("tell", nullptr, [&] { ++told_peer; }); });
+    const auto talk = [&way](std::size_t me, note& n, const note& comes) {
+        shard_mail& mine = way.mail_of(me);
+        shard_mail::connect(mine, way.mail_of(1 - me));
+        n.value.set(1);
+        static_cast<void>(mine.post(1 - me, n));
+        mine.send(way);
         while (comes.arrived == 0) {
-            magpie_model::own_step_when([&] { return told > 0; }, "sleep", nullptr);
-            told = 0;
-            static_cast<void>(mine.receive(of, [](std::size_t) {}));
+            way.sleep(me);
+            static_cast<void>(mine.receive(way));
         }
     };
-    thread("a", [&] { talk(a, 1, one, told_a, told_b, other); });
-    thread("b", [&] { talk(b, 0, other, told_b, told_a, one); });
+    thread("a", [&] { talk(0, one, other); });
+    thread("b", [&] { talk(1, other, one); });
     run();
     check(one.arrived == 1 && other.arrived == 1, "each arrives once");
 });
@@ -277,8 +449,8 @@ scenario asks("shard.submit", {.preemptions = 1, .full = 2, .which = timeouts::n
 });
 
 mistake mail_unasked(asks, "a shard that lies down does not look for mail again",
-                     {"shard_mail::has_come", "load", how::outdated, "idle_set::sleep",
-                      "parker::announce"});
+                     {"shard_ring<magpie::detail::shard_message, magpie::detail::enclosure>::has_any",
+                      "load", how::outdated, "idle_set::sleep", "parker::announce"});
 
 // --- what is submitted to another runtime is revoked while it begins there ---
 
@@ -305,6 +477,8 @@ private:
     void begin() noexcept override {}
     void begin_from_outside() noexcept override {}
     void ended() noexcept override { has_ended = true; }
+    bool enclose_call(enclosure&) noexcept override { return false; }
+    void take_answer(const enclosure&) noexcept override {}
 
     magpie::detail::submitted_cell<void>* cell_ = nullptr;
 };

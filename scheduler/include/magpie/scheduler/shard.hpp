@@ -1,5 +1,6 @@
 #pragma once
 
+#include <magpie/core/detail/may_block.hpp>
 #include <magpie/core/operation.hpp>
 #include <magpie/core/spawn.hpp>
 #include <magpie/core/task_cancelled.hpp>
@@ -8,9 +9,11 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <string>
 #include <type_traits>
@@ -143,7 +146,7 @@ private:
         if constexpr (is_task) {
             start([this] { return std::invoke(f_); });
         } else {
-            if (begin_plain())
+            if (!is_revoked())
                 call();
             reply();
         }
@@ -155,6 +158,55 @@ private:
             start([this] { return as_task(f_); });
     }
     void ended() noexcept override { wake(*this); }
+
+    using stored_value = detail::stored_t<value_type>;
+    static constexpr bool is_enclosed = !is_task && detail::enclosed_call::has_room_for<F> &&
+                                        detail::enclosure::has_room_for<stored_value> &&
+                                        std::is_copy_constructible_v<stored_value>;
+
+    bool enclose_call(detail::enclosure& e) noexcept override {
+        if constexpr (is_enclosed) {
+            auto* const c = ::new (static_cast<void*>(e.bytes)) detail::enclosed_call;
+            c->call = &call_enclosed;
+            std::memcpy(c->f, std::addressof(f_), sizeof(F));
+        }
+        return is_enclosed;
+    }
+    /// On the target's thread. What `m` is stays in the caller's caches, mostly.
+    static bool call_enclosed(detail::shard_message& m, detail::enclosure& e,
+                              bool may_be_revoked) noexcept {
+        auto& self = static_cast<submit_operation&>(m);
+        if (may_be_revoked && self.is_revoked())
+            return false;
+        try {
+            const detail::no_blocking here; // it is no turn
+            auto* const c = std::launder(reinterpret_cast<detail::enclosed_call*>(e.bytes));
+            F& function = *std::launder(reinterpret_cast<F*>(c->f));
+            void* const answer = e.bytes; // in place of the call, when that is over
+            if constexpr (std::is_void_v<value_type>) {
+                std::invoke(function);
+            } else if constexpr (std::is_lvalue_reference_v<value_type>) {
+                stored_value const value = std::addressof(std::invoke(function));
+                ::new (answer) stored_value(value);
+            } else {
+                const stored_value value = std::invoke(function);
+                ::new (answer) stored_value(value);
+            }
+            return true;
+        } catch (...) {
+            self.result_.fail(std::current_exception());
+            return false;
+        }
+    }
+    void take_answer(const detail::enclosure& e) noexcept override {
+        if constexpr (is_enclosed) {
+            if constexpr (std::is_void_v<value_type>) {
+                result_.emplace();
+            } else {
+                result_.emplace(*std::launder(reinterpret_cast<const stored_value*>(e.bytes)));
+            }
+        }
+    }
 
     static task<value_type> as_task(F& f) { co_return std::invoke(f); }
 
@@ -197,10 +249,11 @@ private:
         target().adopt(c);
     }
 
+    // What a plain function needs over there stands together, behind the message: few cache lines.
     F f_;
-    std::source_location where_;
     detail::outcome<value_type> result_;                 // of a plain function, or why there is no task
     detail::submitted_cell<value_type>* cell_ = nullptr; // written on the target
+    std::source_location where_;
     std::shared_ptr<detail::runtime_group> keep_; // another runtime's, which may be gone otherwise
 };
 

@@ -59,8 +59,12 @@ protected:
     /// Asks it to end: it is not begun, or its task is aborted. On the caller's turn.
     void revoke() noexcept;
 
-    /// On the target's thread: whether a plain function may be called.
-    bool begin_plain() noexcept;
+    /// On the target's thread: whether a plain function has been revoked. One that is revoked while it is called
+    /// comes back all the same.
+    bool is_revoked() const noexcept {
+        // Relaxed: whether it is called has to be decided, and nothing comes with that.
+        return runner_.load(std::memory_order_relaxed) == revoked();
+    }
 
     /// Calls the function, on the target shard's thread, between turns; or, in its own shard, on the
     /// caller's turn. Then, or when the task that it gave has ended, `reply`.
@@ -70,6 +74,12 @@ protected:
     /// It is back, or the task has ended: wakes the caller. It may be gone afterwards.
     virtual void ended() noexcept = 0;
 
+    /// Whether it has enclosed a call of the function, as it is now: if both that and its value are small and
+    /// mere bytes.
+    virtual bool enclose_call(enclosure& e) noexcept = 0;
+    /// Makes what that has given the result.
+    virtual void take_answer(const enclosure& e) noexcept = 0;
+
 private:
     enum class way : unsigned char {
         none,  // the caller's shard is the target
@@ -78,18 +88,21 @@ private:
     };
 
     void arrive() noexcept final;
+    bool enclose(enclosure& e) noexcept final { return !goes_home_ && enclose_call(e); }
+    void answered(const enclosure* e) noexcept final;
+    void come_home() noexcept;
 
-    // runner_ is null, the cell of the task, running() while a plain function is called, or revoked().
+    // runner_ is null, the cell of the task, or revoked().
     //
     // (K) target -> caller: the cell (release) pairs with the caller's exchange (acquire), which then
     //     aborts it. The caller's operation has a reference of the cell.
-    static void* running() noexcept;
     static void* revoked() noexcept;
     atomic<void*> runner_{nullptr};
     runtime_core& to_;
     runtime_core* from_;
     way way_;
-    bool goes_home_ = false;
+    bool goes_home_ = false; // whoever it is with
+    bool is_home_ = false;   // the caller's
 };
 
 /// The cell of a task that was submitted: its end is told to the caller, who takes the result from here.
