@@ -579,19 +579,29 @@ void worker::maintain() noexcept {
 
 // --- sleep ---
 
+/// For who looks a moment longer before it sleeps. It is awake meanwhile, so what comes wakes nobody: a shard looks
+/// at its sockets, too, or it would be deaf to them.
+bool worker::has_come() noexcept {
+    constexpr std::uint32_t looks_between_polls = 8; // a poll is a system call
+    if (core_.is_pinned() && core_.driver_of(place_).has_io() && ++looks_ % looks_between_polls == 0) {
+        static_cast<void>(poll_driver());
+        if (ring_.size() > 0)
+            return true;
+    }
+    return core_.injected.size() > 0 || seat.has_any() || core_.has_messages();
+}
+
 void worker::park() noexcept {
     if (core_.group.closing() && core_.group.stop_if_all_ended())
         return;
-    // It is awake meanwhile, so what comes into the shared queue wakes nobody. A shard that has sockets does not
-    // wait for messages: it would be deaf to its clients.
-    const bool waits_for_messages = core_.is_pinned() && !core_.driver_of(place_).has_io();
-    const auto has_messages = [&] { return waits_for_messages && core_.has_messages(); };
-    if (before_sleep_.wants_to() && before_sleep_.look([&] {
-            return core_.injected.size() > 0 || seat.has_any() || has_messages();
-        })) {
+    if (before_sleep_.wants_to() && before_sleep_.look([this] { return has_come(); })) {
+        if (ring_.size() > 0) { // of the sockets: for them, it would have been woken as well
+            before_sleep_.learn(false);
+            return;
+        }
         // Who is woken from outside has been waited for, and so has a message. New tasks are better taken
         // several at a time, as they are after a sleep, than one by one from who goes on to spawn.
-        const bool waited_for = seat.has_any() || has_messages();
+        const bool waited_for = seat.has_any() || core_.has_messages();
         found_ = share_from_injector();
         before_sleep_.learn(waited_for || (found_ != nullptr && !found_->is_new()));
         return;

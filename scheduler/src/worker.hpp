@@ -144,6 +144,7 @@ private:
     void maintain_all() noexcept;
     bool poll_driver() noexcept;  ///< false if somebody else is in it
     bool poll_another() noexcept; ///< whether there is something in the ring now
+    bool has_come() noexcept;
     void park() noexcept;
     bool sleep() noexcept;
     strand* look_after_others() noexcept;
@@ -190,7 +191,8 @@ private:
     futex::time_point stole_at_;
     company company_;
     patience before_sleep_;
-    bool in_driver_ = false; // what becomes ready now comes with a batch of events
+    std::uint32_t looks_ = 0; // in has_come()
+    bool in_driver_ = false;  // what becomes ready now comes with a batch of events
     futex::time_point wake_by_ = futex::time_point::max();
     bool trimmed_ = false;          // the frame lists were given back in this sleep
     std::uint32_t seen_sleeps_ = 0; // in the driver, when leaves_driver() was asked last
