@@ -179,7 +179,7 @@ strand* worker::next() noexcept {
     if (ring_.head_index() >= poll_before_) {
         // A task that has yielded runs again only after reactor, timers and messages had their look.
         poll_before_ = no_index;
-        static_cast<void>(receive());
+        receive_before_yielded();
         maintain();
     }
     if (strand* const s = ring_.pop())
@@ -208,6 +208,20 @@ bool worker::receive() noexcept {
     if (core_.mail.has_unsent())
         core_.send_mail();
     return any;
+}
+
+/// Messages, before a task that has yielded runs again. If that is the only one here, it lets those go first who have
+/// been waiting for them, and what these send is sent before its turn.
+void worker::receive_before_yielded() noexcept {
+    if (!core_.is_pinned())
+        return;
+    strand* const yielded = ring_.size() == 1 ? ring_.pop() : nullptr;
+    const bool any = receive();
+    if (yielded == nullptr)
+        return;
+    if (any && ring_.size() > 0)
+        poll_before_ = ring_.tail_index();
+    push(*yielded);
 }
 
 /// Whether it is time to look at the injector. Before that a pinned task takes its turn, for which this may be
@@ -546,6 +560,8 @@ void worker::maintain_all() noexcept {
 }
 
 bool worker::poll_driver() noexcept {
+    if (!core_.driver_of(place_).has_io()) // a futex tells nothing
+        return true;
     const std::uint64_t before = ring_.tail_index();
     in_driver_ = true;
     const bool polled = core_.driver_of(place_).poll();

@@ -123,6 +123,7 @@ private:
 
     strand* next() noexcept;
     bool receive() noexcept;
+    void receive_before_yielded() noexcept;
     bool is_regular_look() noexcept;
     bool run_pinned() noexcept;
     strand* one_from_injector() noexcept;
