@@ -37,9 +37,9 @@ public:
 
     /// The same for who has made it visible by a mere store (release).
     std::size_t wake_one_after_store() noexcept {
-        // A read-modify-write that changes nothing: who lies down later reads it, and sees what was stored (acquire:
-        // sleep(); release: here). For who has done so before, acquire: it has been seen by who takes its place.
-        return wake_one(state(word_.fetch_add(0, std::memory_order_acq_rel)));
+        // A read-modify-write that changes nothing (release): who lies down later, by one in sleep(), sees what was
+        // stored. If he has done so before, this reads it.
+        return wake_one(state(word_.fetch_add(0, std::memory_order_release)));
     }
 
     /// Any sleeper, whoever searches: to look at something that only it would look at.
