@@ -278,7 +278,8 @@ submit_operation<F> submit_on(const std::shared_ptr<runtime_group>& group, std::
 ///
 /// @param shard  0 to `shard_count() - 1`, of the caller's runtime
 /// @param f  moved into the operation, called once on the shard, and destroyed on the caller's
-/// @return what `f` gives, or what its task gives; a reference is one into the other shard's data
+/// @return what `f` gives, or what its task gives; a reference is one into the other shard's data, not into `f`,
+///         of which a copy may have been called if it is mere bytes
 /// @throws what `f` throws; task_cancelled if the runtime shuts down before there is a result;
 ///         std::out_of_range if there is no such shard; std::logic_error outside of a runtime; std::bad_alloc
 ///
@@ -289,7 +290,8 @@ submit_operation<F> submit_on(const std::shared_ptr<runtime_group>& group, std::
 /// Awaited in a task. The number of messages under way between two shards is bounded; callers beyond that
 /// wait for their turn.
 /// @par Complexity
-/// No allocation for a plain function; a cell and its frame for a task.
+/// No allocation for a plain function; a cell and its frame for a task. A plain function of at most 48 trivially
+/// copyable bytes, with a value of at most 56, goes over and comes back in one cache line.
 /// @par Example
 /// @code
 /// magpie::task<std::optional<std::string>> get(std::string key) {
