@@ -286,18 +286,18 @@ cancel_answer runtime_group::withdraw_advance(leaf& waiter) noexcept {
 }
 
 void runtime_group::worker_lies_down() noexcept {
-    if (has_several_reactors() && time.paused())
-        clock_round_.fetch_add(1, std::memory_order_relaxed); // read under the locks of all idle sets
+    if (time.paused())
+        clock_round_.fetch_add(1, std::memory_order_release); // pairs with clock_round()
 }
 
-bool runtime_group::step_clock(runtime_core& by, std::size_t worker) noexcept {
+bool runtime_group::step_clock(runtime_core& by, std::size_t worker, std::uint64_t asked_in) noexcept {
     // All idle sets at once, and always in this order: nobody can begin to run meanwhile (R40). One
     // after the other would miss who wakes another and lies down in between.
     for (const auto& s : shards)
         s->idle.lock();
     const bool stepped = std::all_of(shards.begin(), shards.end(),
                                      [](const auto& s) { return s->idle.all_sleep(); }) &&
-                         has_looked_everywhere(by.driver_of(worker)) && advance_clock();
+                         has_looked_everywhere(by.driver_of(worker), asked_in) && advance_clock();
     if (stepped)
         by.idle.get_up_locked(worker);
     for (const auto& s : shards)
@@ -309,19 +309,14 @@ bool runtime_group::step_clock(runtime_core& by, std::size_t worker) noexcept {
     return stepped;
 }
 
-bool runtime_group::has_several_reactors() const noexcept {
-    return shards.size() > 1 || shards.front()->has_drivers_each();
-}
-
 // Time must not overtake what a reactor has to tell, and only its own shard (or worker) may ask it. So each
 // notes in which round it has asked, a round ends when a worker has run or the clock was moved, and who
-// finds one that has not asked in this round wakes it, to ask, and then to come here itself.
-bool runtime_group::has_looked_everywhere(driver_slot& by) noexcept {
-    if (!has_several_reactors()) // the caller has asked
-        return true;
+// finds one that has not asked in this round wakes it, to ask, and then to come here itself. That may be the
+// caller's own: another worker may have run and lain down since it asked.
+bool runtime_group::has_looked_everywhere(driver_slot& by, std::uint64_t asked_in) noexcept {
     // Relaxed: written by workers that had the lock of their idle set afterwards, and under all of them.
     const std::uint64_t round = clock_round_.load(std::memory_order_relaxed);
-    by.looked_in_round = round;
+    by.looked_in_round = asked_in;
     for (const auto& s : shards) {
         if (driver_slot* const d = s->not_asked_in(round)) {
             d->get().wake();

@@ -95,7 +95,10 @@ public:
     cancel_answer withdraw_advance(leaf& waiter) noexcept;
     /// For a worker of `by` that lies down: moves the clock if all sleep (R40). True if it did: then that
     /// worker got up, and is awake.
-    bool step_clock(runtime_core& by, std::size_t worker) noexcept;
+    bool step_clock(runtime_core& by, std::size_t worker, std::uint64_t asked_in) noexcept;
+    /// For `asked_in`, read before the reactor is asked. Acquire: pairs with worker_lies_down(), so that the
+    /// reactor is asked behind all that this worker has done.
+    std::uint64_t clock_round() const noexcept { return clock_round_.load(std::memory_order_acquire); }
     void finish_advance() noexcept; ///< wakes who waits for an advance that is complete
     /// A worker has run: what the reactors have told before may be outdated.
     void worker_lies_down() noexcept;
@@ -108,8 +111,7 @@ private:
     void forget_sinks() noexcept;
     bool visited() const noexcept;
     std::uint64_t next_timer() const noexcept;
-    bool has_several_reactors() const noexcept;
-    bool has_looked_everywhere(driver_slot& by) noexcept;
+    bool has_looked_everywhere(driver_slot& by, std::uint64_t asked_in) noexcept;
     bool advance_clock() noexcept;
 
     const std::size_t workers_;

@@ -671,12 +671,13 @@ bool worker::sleep() noexcept {
     // Time must not overtake what the reactor has to tell (R40). If somebody sleeps in it, he is woken,
     // and asks this himself: he may have an event in hand.
     driver_slot& driver = core_.driver_of(place_);
+    const std::uint64_t round = core_.group.clock_round(); // before it asks
     if (core_.time.paused() && driver.has_io() && !poll_driver()) {
         driver.get().wake();
     } else if (core_.time.paused()) {
         if (ring_.size() > 0 || seat.ready() > 0)
             return true;
-        if (core_.group.step_clock(core_, place_))
+        if (core_.group.step_clock(core_, place_, round))
             return true;
     }
 

@@ -346,7 +346,7 @@ TEST_SUITE("io.reactor") {
             const magpie::runtime rt = builder.build();
             rt.block_on([]() -> magpie::task<> {
                 auto pair = test::local_pair();
-                for (int i = 0; i < 300; ++i) {
+                for (int i = 0; i < 3000; ++i) {
                     CHECK(pair.here.try_write(bytes("x")));
                     std::array<std::byte, 8> buffer;
                     const auto n = co_await magpie::timeout(1h, pair.there.read(buffer));
