@@ -272,8 +272,10 @@ bool io_operation::try_complete() noexcept {
         switch (perform(r.fd())) {
         case attempt::done: return true;
         case attempt::drained:
-            // A read also ends at a mark in the stream of TCP's urgent data: it may have more.
-            if ((seen & 1) != 0 && (flags & registration::urgent) == 0)
+            // A read also ends at a mark in the stream of TCP's urgent data: it may have more. And the end of
+            // the stream, which may have come by this event, is there for everybody: one who has looked before
+            // it, and enters later, would wait for nothing.
+            if ((seen & 1) != 0 && (flags & (registration::urgent | closed_flag(direction))) == 0)
                 r.forget(direction, seen);
             return true;
         case attempt::would_block: r.forget(direction, seen); break;

@@ -191,6 +191,26 @@ scenario two_readers("registration.two_readers", {.preemptions = 2, .full = 3}, 
 mistake second_waits_blindly(two_readers, "a second waiter does not look again after it has joined",
                              {"registration::see", "load", how::outdated});
 
+// The first to read takes less than it asked for, so that it knows the stream to be empty; but the end of that stands
+// there for the second, which may have looked before both came.
+scenario two_short("registration.two_readers_short", {.preemptions = 2, .full = 3}, [] {
+    executor ex;
+    stream s;
+    unsigned first = 0;
+    unsigned second = 0;
+    int destroyed = 0;
+    ex.spawn(read_until(s, 9, 2, first, tracked(destroyed))).detach();
+    ex.spawn(read_until(s, 9, 2, second, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send_last(1); });
+    thread("driver", [&] { s.drive(ex); });
+    threads(2, "worker", [&] { ex.work(); });
+    run();
+    check(first + second == 1 && destroyed == 2, "the byte was read once, and both saw the end");
+});
+
+mistake end_not_kept(two_short, "an event does not keep that the stream has ended",
+                     {"registration::dispatch", "modify", how::left_out});
+
 // --- one reads, one waits for one of several conditions ---
 
 scenario others("registration.others", [] {
