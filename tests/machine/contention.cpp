@@ -22,8 +22,8 @@ struct pinned_counts {
 
 constexpr std::array pinned = {
     pinned_counts{"spawn", 200, 2.17, 0},    pinned_counts{"yield", 1000, 0, 0},
-    pinned_counts{"wake", 2000, 4.00, 0},    pinned_counts{"timeout", 2000, 2.40, 0},
-    pinned_counts{"sleep", 100, 3.53, 0.06}, pinned_counts{"message", 1000, 0, 0},
+    pinned_counts{"wake", 2000, 4.00, 0},    pinned_counts{"timeout", 2000, 2.12, 0},
+    pinned_counts{"sleep", 100, 3.50, 0.06}, pinned_counts{"message", 1000, 0, 0},
 };
 
 } // namespace
