@@ -195,6 +195,27 @@ mistake call_uncounted(paused_call, "a call is not counted",
 mistake call_unseen(paused_call, "who moves the clock sees no call",
                     {"blocking_pool::busy", "load", how::outdated});
 
+// --- the clock is paused: who asks the reactor in a round has what others did before that ---
+
+scenario paused_round("runtime.paused_round", [] {
+    const auto rt = make_paused();
+    const std::uint64_t before = rt->clock_round();
+    magpie_model::plain<bool> sent{false}; // as the reactor has it
+    thread("one that lies down", [&] {
+        sent.set(true);
+        rt->worker_lies_down();
+    });
+    thread("one that asks", [&] {
+        if (rt->clock_round() != before)
+            check(sent.get(), "the answer is not outdated");
+    });
+    run();
+    check(rt->clock_round() != before, "who asked before asks again");
+});
+
+mistake same_round(paused_round, "who has run begins no round",
+                   {"worker_lies_down", "modify", how::left_out});
+
 // --- two workers, of which one may sleep in the driver and one on the watch ---
 
 magpie::task<> spawn_one(runtime_group& rt, int& ran) {
