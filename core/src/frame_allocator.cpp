@@ -4,6 +4,7 @@
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/detail/immortal.hpp>
 
+#include <array>
 #include <cstdint>
 #include <new>
 #include <utility>
@@ -247,13 +248,7 @@ private:
 };
 
 depot& depot_of(std::size_t cls) noexcept {
-    alignas(depot) static char storage[class_count][sizeof(depot)];
-    static depot* const first = [] {
-        for (auto& s : storage)
-            ::new (static_cast<void*>(s)) depot;
-        return std::launder(reinterpret_cast<depot*>(storage[0]));
-    }();
-    return first[cls];
+    return immortal<std::array<depot, class_count>>()[cls]; // as chunks()
 }
 
 struct magazines {

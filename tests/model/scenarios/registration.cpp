@@ -173,40 +173,32 @@ mistake no_flag(to_the_end, "an event does not keep that the stream has ended",
 
 // --- two readers ---
 
-scenario two_readers("registration.two_readers", {.preemptions = 2, .full = 3}, [] {
+/// `sent` bytes come with the end; the readers ask for `most` at a time.
+void two_read_to_the_end(unsigned sent, unsigned most) {
     executor ex;
     stream s;
     unsigned first = 0;
     unsigned second = 0;
     int destroyed = 0;
-    ex.spawn(read_until(s, 9, 1, first, tracked(destroyed))).detach();
-    ex.spawn(read_until(s, 9, 1, second, tracked(destroyed))).detach();
-    thread("peer", [&] { s.send_last(2); });
+    ex.spawn(read_until(s, 9, most, first, tracked(destroyed))).detach();
+    ex.spawn(read_until(s, 9, most, second, tracked(destroyed))).detach();
+    thread("peer", [&] { s.send_last(sent); });
     thread("driver", [&] { s.drive(ex); });
     threads(2, "worker", [&] { ex.work(); });
     run();
-    check(first + second == 2 && destroyed == 2, "each byte was read once, and both saw the end");
-});
+    check(first + second == sent && destroyed == 2, "each byte was read once, and both saw the end");
+}
+
+scenario two_readers("registration.two_readers", {.preemptions = 2, .full = 3},
+                     [] { two_read_to_the_end(2, 1); });
 
 mistake second_waits_blindly(two_readers, "a second waiter does not look again after it has joined",
                              {"registration::see", "load", how::outdated});
 
 // The first to read takes less than it asked for, so that it knows the stream to be empty; but the end of that stands
 // there for the second, which may have looked before both came.
-scenario two_short("registration.two_readers_short", {.preemptions = 2, .full = 3}, [] {
-    executor ex;
-    stream s;
-    unsigned first = 0;
-    unsigned second = 0;
-    int destroyed = 0;
-    ex.spawn(read_until(s, 9, 2, first, tracked(destroyed))).detach();
-    ex.spawn(read_until(s, 9, 2, second, tracked(destroyed))).detach();
-    thread("peer", [&] { s.send_last(1); });
-    thread("driver", [&] { s.drive(ex); });
-    threads(2, "worker", [&] { ex.work(); });
-    run();
-    check(first + second == 1 && destroyed == 2, "the byte was read once, and both saw the end");
-});
+scenario two_short("registration.two_readers_short", {.preemptions = 2, .full = 3},
+                   [] { two_read_to_the_end(1, 2); });
 
 mistake end_not_kept(two_short, "an event does not keep that the stream has ended",
                      {"registration::dispatch", "modify", how::left_out});
