@@ -125,14 +125,16 @@ public:
         return all;
     }
     static std::string name_of(const traced_lock& l) {
-        if (l.name_ != nullptr)
-            return "'" + std::string(l.name_) + "'";
+        return l.name_ != nullptr ? "'" + std::string(l.name_) + "'" : address_of(l);
+    }
+
+private:
+    static std::string address_of(const traced_lock& l) {
         char text[40];
         std::snprintf(text, sizeof text, "the lock at %p", static_cast<const void*>(&l));
         return text;
     }
 
-private:
     using state = lock_entry::state;
     using leaf_access = magpie::detail::leaf_access;
 
@@ -298,12 +300,10 @@ private:
     }
 
     // A task that tries again after each time-out says so once, not for ever.
-    bool was_noted(const std::vector<lock_entry*>& all) noexcept {
+    bool was_noted(const std::vector<lock_entry*>& all) {
         std::size_t key = 0; // the same wherever the cycle begins
         for (const lock_entry* e : all)
-            key += std::hash<const void*>()(e->lock_) ^
-                   std::hash<const void*>()(e->where_.file_name()) ^
-                   std::hash<std::uint32_t>()(e->where_.line());
+            key += std::hash<std::string>()(text_of(e->where_) + address_of(*e->lock_));
         if (std::ranges::find(noted_, key) != noted_.end())
             return true;
         noted_[oldest_noted_] = key;

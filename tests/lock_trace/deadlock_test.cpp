@@ -245,6 +245,36 @@ TEST_SUITE("lock_trace.deadlock") {
         CHECK(lock_report().empty());
     }
 
+    TEST_CASE("two cycles of the same locks and places, the other way round, are two") {
+        struct alignas(4096) apart { // so that the addresses differ where the lines do not
+            mutex lock;
+        };
+        apart a;
+        apart b;
+        const test::captured_log log;
+        auto patient = [](mutex& x, mutex& y, event& g) -> task<> {
+            auto first = co_await x.lock();
+            co_await g.wait();
+            auto second = co_await magpie::timeout(1s, y.lock());
+        };
+        auto cross = [&](mutex& x, mutex& y) {
+            event go;
+            test::manual_executor ex;
+            ex.spawn(patient(x, y, go)).detach();
+            ex.spawn(lock_both(y, x, go)).detach();
+            ex.run_until_idle();
+            go.set();
+            ex.run_until_idle();
+            ex.advance(2s);
+        };
+        cross(a.lock, b.lock);
+        CHECK(log.count("may be waited for for ever") == 1);
+        cross(b.lock, a.lock);
+        CHECK(log.count("may be waited for for ever") == 2);
+        cross(a.lock, b.lock);
+        CHECK(log.count("may be waited for for ever") == 2);
+    }
+
     TEST_CASE("a lock that a branch is handed while another branch of its task waits closes a cycle") {
         mutex a("a");
         mutex b("b");
