@@ -143,9 +143,10 @@ bool should_offer(bool though_stocked) noexcept {
     return lane != nullptr && lane->has_thieves() && (though_stocked || lane->size() == 0);
 }
 
-void refuse_fork_place() {
-    throw_usage_error("fork_join outside of a task: call it in one, which a runtime runs "
-                      "(rt.block_on, magpie::run, spawn)");
+void check_fork_place() {
+    if (this_thread().turn == nullptr) [[unlikely]]
+        throw_usage_error("fork_join outside of a task: call it in one, which a runtime runs "
+                          "(rt.block_on, magpie::run, spawn)");
 }
 
 } // namespace magpie::detail

@@ -13,13 +13,8 @@ namespace magpie {
 
 namespace detail {
 
-#if !defined(MAGPIE_MODEL) // the explorer has a state for each of its fibers
-
-thread_state& this_thread() noexcept {
-    static thread_local constinit thread_state state;
-    return state;
-}
-
+#if !defined(MAGPIE_MODEL)
+thread_local constinit thread_state state_of_thread;
 #endif
 
 std::uint32_t random_below(std::uint32_t n) noexcept {

@@ -28,7 +28,7 @@ public:
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> caller) noexcept {
         return operation_.fork(caller.promise());
     }
-    decltype(auto) await_resume() { return operation_.join(); }
+    [[gnu::always_inline]] decltype(auto) await_resume() { return operation_.join(); }
 
 private:
     Operation& operation_;
@@ -79,7 +79,7 @@ private:
         return !this->branches_.any([](auto&) { return true; });
     }
 
-    std::coroutine_handle<> fork(detail::promise_base& caller) noexcept {
+    [[gnu::noinline]] std::coroutine_handle<> fork(detail::promise_base& caller) noexcept {
         this->bind(caller);
         const branch& parent = *this->where();
         if (parent.owner().budget() == 0 && !parent.unconstrained) [[unlikely]] {
@@ -256,13 +256,8 @@ auto forked_task(A&& awaitable) {
 template <class A>
 using forked_child = fork_child<typename decltype(forked_task(std::declval<A>()))::value_type>;
 
-[[noreturn]] void refuse_fork_place();
-
 /// @throws std::logic_error if the calling thread runs no task
-inline void check_fork_place() {
-    if (this_thread().turn == nullptr) [[unlikely]]
-        refuse_fork_place();
-}
+void check_fork_place();
 
 } // namespace detail
 

@@ -99,7 +99,8 @@ protected:
     /// Lets the leaf surface on the strand's next turn, behind whatever is queued. Own turn only.
     void defer() noexcept;
 
-    /// What a composite does when it has ended: gives who runs next. Own turn only.
+    /// What a composite does when it has ended: gives who runs next. Own turn only. For functions that no
+    /// coroutine can have inlined (this_thread()): virtual ones.
     std::coroutine_handle<> surface() noexcept;
 
     /// Has the turn call `step`, later, from its loop: a composite may destroy frames there. Own turn
@@ -155,6 +156,8 @@ private:
     bool steps_ : 1 = false;     // in the ready list since `step_later`
 protected:
     bool retry_ : 1 = false; ///< surfacing means `retry`, not the end of the wait
+private:
+    [[maybe_unused]] unsigned char unused_ : 4 = 0; // so that one store sets the byte
 };
 
 /// A chain of frames from a root to the leaf it is suspended in; or a leaf alone.
@@ -299,6 +302,9 @@ protected:
 
 public:
     bool unconstrained : 1 = false; ///< operations below take no budget
+
+private:
+    [[maybe_unused]] unsigned char unused_ : 4 = 0; // so that one store sets the byte
 };
 
 /// What is scheduled: at most one thread runs its turn at a time.

@@ -251,7 +251,7 @@ protected:
     template <class... Make>
     explicit composite_leaf(std::in_place_t at, Make&... make) : branches_(at, make...) {}
     composite_leaf(composite_leaf&&) = default;
-    ~composite_leaf() = default;
+    [[gnu::always_inline]] ~composite_leaf() = default;
 
     std::exception_ptr discard() noexcept override { return discard_but(nullptr); }
 

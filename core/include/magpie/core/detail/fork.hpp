@@ -203,7 +203,7 @@ public:
     bool has_error() const noexcept override { return this->has_failed(); }
 
     /// Its root has ended, on the parent's strand. In front of what an owned branch does: a shorter way.
-    std::coroutine_handle<> ended() noexcept override {
+    [[gnu::noinline]] std::coroutine_handle<> ended() noexcept override {
         if (this->has_failed() || this->is_starting()) [[unlikely]]
             return owned_branch::ended();
         return static_cast<fork_leaf&>(this->composite()).child_ended();

@@ -27,9 +27,16 @@ struct thread_state {
     std::uint32_t random = 0x9E3779B9; ///< which branch a select starts first; never 0
 };
 
-/// The state of the calling thread. Out of line on purpose: a task moves between threads, and
-/// compilers keep the address of a thread-local over a suspension if they can see it (R41).
+#if defined(MAGPIE_MODEL) // the explorer has a state for each of its fibers
 thread_state& this_thread() noexcept;
+#else
+extern thread_local constinit thread_state state_of_thread;
+
+/// The state of the calling thread. Only for functions that no coroutine can have inlined, because they stand in
+/// a source file or say so: a task moves between threads, and compilers keep the address of a thread-local over
+/// a suspension if they can see it (R41).
+inline thread_state& this_thread() noexcept { return state_of_thread; }
+#endif
 
 /// A number below `n`, from the calling thread's own sequence.
 std::uint32_t random_below(std::uint32_t n) noexcept;
