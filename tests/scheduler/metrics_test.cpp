@@ -171,6 +171,7 @@ TEST_SUITE("scheduler.metrics") {
     TEST_CASE(
         "what shards send each other is counted: calls, answers, wakes; nothing on the own shard") {
         event go;
+        std::atomic<bool> begun{false};
         const runtime rt = test::thread_per_core(2).build();
         auto calls = [](std::size_t shard) -> task<> {
             auto f = [] {};
@@ -183,16 +184,18 @@ TEST_SUITE("scheduler.metrics") {
         CHECK(rt.metrics().workers[0].messages == 10);
         CHECK(rt.metrics().workers[1].messages == 10);
 
-        auto waits = [](event& e) -> task<> { co_await e.wait(); };
-        auto waiting = magpie::spawn_on(rt.handle(), 0, waits(go));
+        auto waits = [](event& e, std::atomic<bool>& at) -> task<> {
+            at = true;
+            co_await e.wait();
+        };
+        auto waiting = magpie::spawn_on(rt.handle(), 0, waits(go, begun));
+        REQUIRE(eventually([&] { return begun.load(); }));
+        magpie::spawn_on(rt.handle(), 0, nothing())
+            .blocking_join(); // the turn of the one that waits is over
         auto opens = [](event& e) -> task<> {
             e.set();
             co_return;
         };
-        auto arrived = [] {};
-        auto look = [](auto f) -> task<> { co_await magpie::submit_to(0, f); };
-        magpie::spawn_on(rt.handle(), 1, look(arrived))
-            .blocking_join(); // behind the start of the one that waits
         const auto before = rt.metrics().workers[1].messages;
         magpie::spawn_on(rt.handle(), 1, opens(go)).blocking_join();
         waiting.blocking_join();

@@ -258,6 +258,7 @@ TEST_SUITE("scheduler.shutdown") {
         CHECK_FALSE(rt.shutdown_timeout(100ms));
         INFO(log.text());
         CHECK(log.contains("task " + std::to_string(h.id()) + ", spawned at"));
+        REQUIRE(eventually([&] { return begun.load(); })); // else it finds the gate open
         go.set();
         CHECK(test::ends_cancelled(h));
     }
