@@ -420,7 +420,7 @@ TEST_SUITE("io.signal") {
                 send(SIGHUP);
                 co_await stop.cancelled();
                 send(SIGHUP);
-                co_await magpie::sleep_for(10s);
+                co_await magpie::sleep_for(1h);
             }());
             ::_exit(0);
         }

@@ -161,7 +161,8 @@ TEST_SUITE("io.tcp_stream") {
 
     TEST_CASE("NET-CORE-09 try_read and try_write never wait, and clear readiness when they would") {
         test::run_on_one_thread([]() -> magpie::task<> {
-            auto pair = co_await connected();
+            // Not TCP, which may take more when it seemed to be full: then what was sent moves on to the peer.
+            auto pair = test::local_pair();
             std::array<std::byte, 8> buffer;
             auto nothing = pair.there.try_read(buffer);
             CHECK(nothing.error() == magpie::errc::operation_would_block);
@@ -188,10 +189,8 @@ TEST_SUITE("io.tcp_stream") {
             co_await test::settle();
             CHECK_FALSE(writable.is_finished());
             std::vector<std::byte> sink(1 << 20);
-            while (!writable.is_finished()) {
-                const auto n = pair.here.try_read(sink);
-                if (!n)
-                    static_cast<void>(co_await pair.here.readable());
+            while (!writable.is_finished()) { // once all has been read nothing more comes here
+                static_cast<void>(pair.here.try_read(sink));
                 co_await magpie::yield_now();
             }
             co_await writable;
