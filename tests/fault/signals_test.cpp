@@ -141,7 +141,8 @@ TEST_SUITE("fault.signals") {
             CHECK(rt.block_on(join(std::move(early))) == 0);
             CHECK(rt.block_on(join(std::move(ran))) == rounds);
             CHECK(rt.block_on(join(std::move(passed))) == rounds);
-            CHECK(caught > 0);
+            // The thread that sends them may have had no core so far.
+            CHECK(test::eventually([] { return caught > 0; }));
         });
     }
 
