@@ -343,8 +343,8 @@ TEST_SUITE("stress.lifecycle") {
     TEST_CASE("thousands of runtimes of any shape, which end in any way, under load") {
         const std::uint64_t first = seed();
         MESSAGE("seed " << first);
-        test::captured_log quiet;  // shutdowns that do not wait report what they leave
-        std::thread([] {}).join(); // with its first thread ThreadSanitizer starts one of its own
+        const test::muted_log quiet; // shutdowns that do not wait report what they leave
+        std::thread([] {}).join();   // with its first thread ThreadSanitizer starts one of its own
         {
             const thread_ledger cold; // what these let go of must not be counted below
             random_source warm(first);

@@ -8,6 +8,7 @@
 #include <magpie/core/select.hpp>
 #include <magpie/sync/event.hpp>
 
+#include <test/captured_log.hpp>
 #include <test/limits.hpp>
 #include <test/shared_executor.hpp>
 #include <test/trace.hpp>
@@ -178,9 +179,8 @@ TEST_SUITE("stress.scope") {
     TEST_CASE("nothing runs behind a scope, however it ends") {
         counted::alive = 0;
         shared_state::left_too_early = 0;
-        const auto hook = magpie::set_log_function(nullptr); // dropped scopes report what has failed
+        const test::muted_log quiet; // dropped scopes report what has failed
         CHECK(run_many(test::scaled(100'000), parent) == 0);
-        magpie::set_log_function(hook);
         CHECK(shared_state::left_too_early.load() == 0);
         CHECK(counted::alive.load() == 0);
     }
@@ -243,13 +243,12 @@ TEST_SUITE("stress.scope") {
             }
         };
         counted::alive = 0;
-        const auto hook = magpie::set_log_function(nullptr); // they are reported as well
+        const test::muted_log quiet; // they are reported as well
         {
             shared_executor ex;
             const workers turns(ex, 3);
             CHECK(ex.spawn(throwing::run(test::scaled(5'000))).blocking_join() == 0);
         }
-        magpie::set_log_function(hook);
         CHECK(counted::alive.load() == 0);
     }
 

@@ -47,4 +47,15 @@ private:
     magpie::log_function before_;
 };
 
+/// Drops what the library logs, as long as it lives: of a test that makes much of it, and counts memory.
+class muted_log {
+public:
+    muted_log() noexcept : before_(magpie::set_log_function(nullptr)) {}
+    muted_log(const muted_log&) = delete;
+    ~muted_log() { magpie::set_log_function(before_); }
+
+private:
+    magpie::log_function before_;
+};
+
 } // namespace test
