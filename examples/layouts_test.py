@@ -67,7 +67,8 @@ def look_at(rows):
         check(row["requests_per_s"] > 0 and row["cpu_s_per_million"] > 0, f"nothing was done: {row}")
         check(0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], f"latencies: {row}")
         if row["rate"]:
-            check(row["requests_per_s"] < 2 * row["rate"], f"faster than it was asked: {row}")
+            # What it owed when the window began comes there as well. Without a pace it is a hundred times as fast.
+            check(row["requests_per_s"] < 10 * row["rate"], f"faster than it was asked: {row}")
 
 
 def of_ones_own(program, layouts, folder):

@@ -127,7 +127,7 @@ run measure(const compared& service, const std::string& layout, std::size_t work
     watch_until(measured_from + options.window);
     // On a machine that does much else nothing may have been done yet; a service that hangs is told from that.
     while (load.answered() == answered_before &&
-           clock::now() < measured_from + options.window + std::chrono::seconds(5))
+           clock::now() < measured_from + options.window + std::chrono::seconds(30))
         watch_until(clock::now() + std::chrono::milliseconds(100));
     const double answered = static_cast<double>(load.answered() - answered_before);
     const double seconds = std::chrono::duration<double>(clock::now() - measured_from).count();

@@ -31,7 +31,7 @@
 namespace layouts {
 namespace {
 
-constexpr std::chrono::seconds patience(10); // for a process to begin, to answer, or to end
+constexpr std::chrono::seconds patience(30); // for a process to begin, to answer, or to end
 
 [[noreturn]] void failed(const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
