@@ -59,7 +59,7 @@ def main(program):
     if chromium is None:
         print("skipped: there is no chromium (package chromium) to look at the report")
         sys.exit(SKIPPED)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a browser's last child may still write
         folder = pathlib.Path(folder)
         page = folder / "report.html"
         command = [program, "--quick", "--services", "echo,kv", "--loads", "plain,paced", "--rate", "500,1000", "--seconds",
@@ -86,8 +86,8 @@ def main(program):
 
 
 def browse(chromium, folder, *arguments):
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
-               f"--user-data-dir={folder / 'profile'}", "--window-size=1240,3000", *map(str, arguments)]
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+               "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--window-size=1240,3000", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     check(done.returncode == 0, f"chromium ended with {done.returncode}: {done.stderr[-2000:]}")
     return done
