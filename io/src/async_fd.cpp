@@ -21,8 +21,8 @@ void ready_guard::clear_ready(interest which) noexcept {
     if ((bits & detail::waits_for::write) != 0 &&
         registration::is_event(seen_.words[registration::writing]))
         registration_->forget(registration::writing, seen_.words[registration::writing]);
-    if (const std::uint64_t extra = bits >> 2; (seen_.extra & extra & 3) != 0)
-        registration_->forget_extra(seen_.extra, extra & 3);
+    if (const unsigned extra = bits >> 2; (seen_.flags & registration::extra_flags(extra)) != 0)
+        registration_->forget_extra(seen_.extra, extra);
 }
 
 async_fd::async_fd(int fd, std::source_location where) {

@@ -15,8 +15,8 @@ readiness::readiness(const detail::look& seen) noexcept {
     const bool write_closed = (seen.flags & registration::write_closed) != 0;
     set(registration::is_event(seen.words[registration::reading]) || read_closed, 1);
     set(registration::is_event(seen.words[registration::writing]) || write_closed, 2);
-    set((seen.extra & 1) != 0, 4);
-    set((seen.extra & 2) != 0, 8);
+    set((seen.flags & registration::has_priority) != 0, 4);
+    set((seen.flags & registration::has_error) != 0, 8);
     set(read_closed, 16);
     set(write_closed, 32);
 }

@@ -34,15 +34,12 @@ bool registration::any(const look& l, unsigned char what) noexcept {
             (is_event(l.words[reading]) || (l.flags & read_closed) != 0)) ||
            ((what & waits_for::write) != 0 &&
             (is_event(l.words[writing]) || (l.flags & write_closed) != 0)) ||
-           (static_cast<unsigned>(l.extra << 2) & what & (waits_for::priority | waits_for::error)) !=
-               0 ||
-           (l.flags & shut_down) != 0;
+           (l.flags & extra_flags(what >> 2U)) != 0 || (l.flags & shut_down) != 0;
 }
 
 void registration::open(int fd, bool writable, flag flags) noexcept {
     fd_ = fd;
     references_.store(1, std::memory_order_relaxed); // the reactor's lists have handed it over
-    extra_.store(0, std::memory_order_relaxed);
     // seq_cst: reactor::add then asks whether the reactor is shut down, which says so and then
     // writes here.
     flags_.store(flags, std::memory_order_seq_cst);
@@ -70,8 +67,10 @@ look registration::see() const noexcept {
     look l{};
     l.words[reading] = words_[reading].load(std::memory_order_seq_cst); // (E), (O)
     l.words[writing] = words_[writing].load(std::memory_order_seq_cst); // (E), (O)
-    l.extra = extra_.load(std::memory_order_relaxed);                   // (E), by the words
-    l.flags = flags_.load(std::memory_order_relaxed);                   // (E)
+    // Acquire, and before the flags: pairs with dispatch(). With this tick no event is forgotten but those
+    // that the flags tell of.
+    l.extra = page().extra_tick.load(std::memory_order_acquire);
+    l.flags = flags_.load(std::memory_order_relaxed); // (E)
     return l;
 }
 
@@ -87,10 +86,12 @@ void registration::forget(std::size_t direction, word seen) noexcept {
     }
 }
 
-void registration::forget_extra(std::uint64_t seen, std::uint64_t bits) noexcept {
-    const std::uint64_t less = seen & ~bits;
-    extra_.compare_exchange_strong(seen, less, std::memory_order_relaxed, // as above
-                                   std::memory_order_relaxed);
+void registration::forget_extra(std::uint64_t seen, unsigned bits) noexcept {
+    registration_page& here = page();
+    const magpie::detail::lock_guard guard(here.lock);
+    // Relaxed: written under the lock; what the event carried was read.
+    if (here.extra_tick.load(std::memory_order_relaxed) == seen)
+        flags_.fetch_and(static_cast<flag>(~extra_flags(bits)), std::memory_order_relaxed);
 }
 
 bool registration::wait(io_operation& op) noexcept {
@@ -176,14 +177,15 @@ void registration::dispatch(std::uint32_t events, std::uint64_t tick) noexcept {
         flags_.fetch_or(sticky, std::memory_order_relaxed); // published by the words: (E)
 
     unsigned char what = 0;
-    if (const std::uint64_t bits = ((events & EPOLLPRI) != 0 ? 1U : 0U) |
-                                   ((events & EPOLLERR) != 0 ? 2U : 0U);
+    if (const unsigned bits = ((events & EPOLLPRI) != 0 ? 1U : 0U) |
+                              ((events & EPOLLERR) != 0 ? 2U : 0U);
         bits != 0) {
         what |= static_cast<unsigned char>(bits << 2);
-        std::uint64_t seen = extra_.load(std::memory_order_relaxed);
-        // A loop: someone may take bits back. Relaxed: published by the word of reading, (E) and (O).
-        while (!extra_.compare_exchange_weak(seen, tick << 2 | (seen & 3) | bits,
-                                             std::memory_order_relaxed, std::memory_order_relaxed)) {}
+        registration_page& here = page();
+        const magpie::detail::lock_guard guard(here.lock);
+        flags_.fetch_or(extra_flags(bits), std::memory_order_relaxed); // as above
+        // Release: who sees the tick sees the flags that it stands for; pairs with see().
+        here.extra_tick.store(tick, std::memory_order_release);
     }
     constexpr std::uint32_t both = EPOLLHUP | EPOLLERR;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | both)) != 0) {

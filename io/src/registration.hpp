@@ -23,7 +23,7 @@ class registration_page;
 ///
 /// A connection that is idle is mostly this and its task. So what is rarely used stands once for all that
 /// are in the same page (`registration_page`), and each stands in one.
-class alignas(32) registration {
+class registration {
 public:
     using word = std::uint64_t;
     using flag = std::uint8_t;
@@ -38,8 +38,13 @@ public:
     static constexpr flag shut_down = 8;    // the runtime is gone: nothing waits any more
     static constexpr flag told = 16;        // the reactor has to be told of each wait
     static constexpr flag has_others = 32;  // there may be more who wait, in the page's list
+    // These two can be forgotten, and are written under the page's lock.
+    static constexpr flag has_priority = 64;
+    static constexpr flag has_error = 128;
 
     static bool is_event(word w) noexcept { return (w & 1) != 0; }
+    /// The flags for priority (1) and error (2).
+    static constexpr flag extra_flags(unsigned bits) noexcept { return static_cast<flag>(bits << 6); }
     /// Whether one of the conditions that `what` names holds, or nothing will ever hold any more.
     static bool any(const look& l, unsigned char what) noexcept;
 
@@ -79,8 +84,9 @@ public:
     /// The system call that followed the look has found nothing (no room): forgets the event it was
     /// made for, unless there was another one since.
     void forget(std::size_t direction, word seen) noexcept;
-    /// The same for priority (1) and error (2).
-    void forget_extra(std::uint64_t seen, std::uint64_t bits) noexcept;
+    /// The same for priority (1) and error (2). They are kept, too, if another descriptor of the page had such
+    /// an event since: then the caller finds nothing a second time.
+    void forget_extra(std::uint64_t seen, unsigned bits) noexcept;
 
     /// Waits. False if there is something to look at instead.
     bool wait(io_operation& op) noexcept;
@@ -112,8 +118,8 @@ private:
     //     by its own CAS back to 0. So nobody wakes what was withdrawn.
     // I3. Ticks do not come back: a word that is found unchanged was not changed.
     //
-    // (E) event -> operation: the exchange (release) pairs with the load of the word: flags and extra
-    //     conditions that came with the event are seen.
+    // (E) event -> operation: the exchange (release) pairs with the load of the word: the flags that came
+    //     with the event are seen, and the page's tick for priority and error.
     // (W) waiter -> event: the CAS (release) pairs with the exchange (acquire): it sees the leaf bound.
     // (O) others: under the page's lock, who waits sets the flag `has_others`, then reads the words; an
     //     event writes the words, then reads the flag. All seq_cst: one of the two sees the other. Who
@@ -130,7 +136,6 @@ private:
     void set_word(std::size_t direction, std::uint64_t tick) noexcept;
 
     magpie::detail::atomic<word> words_[2] = {};
-    magpie::detail::atomic<std::uint64_t> extra_{0}; // tick * 4 + error * 2 + priority
     union {
         int fd_ = -1;
         std::uint32_t next_; // in a list of the pool's
@@ -160,8 +165,10 @@ public:
     // Who waits for one of `all` and does not stand in its word: for several conditions, or as the second
     // in a direction. The newest first. Written under the lock.
     magpie::detail::atomic<io_operation*> others{nullptr};
+    // The last event that told of priority or an error, of any of `all`. Written under the lock.
+    magpie::detail::atomic<std::uint64_t> extra_tick{0};
 
-    static constexpr std::size_t count = bytes / sizeof(registration) - 1;
+    static constexpr std::size_t count = bytes / sizeof(registration) - 2;
     registration all[count];
 };
 

@@ -115,7 +115,7 @@ private:
     };
 
     // A number, for a list in half the space of a pointer: the page's, and the place in the page.
-    static constexpr std::uint32_t places = 128;
+    static constexpr std::uint32_t places = 256;
     static_assert(registration_page::count <= places);
 
     static std::uint32_t number_of(const registration& r) noexcept {

@@ -30,6 +30,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using magpie::io::async_fd;
+using magpie::io::readiness;
 using magpie::io::tcp_stream;
 using magpie::io::detail::epoll_reactor;
 using magpie::io::detail::portable_reactor;
@@ -151,9 +152,42 @@ TEST_SUITE("io.reactor") {
         ::close(event);
     }
 
-    TEST_CASE("a registration takes half a cache line") {
-        static_assert(sizeof(registration) == 32);
-        static_assert(alignof(registration) == 32);
+    TEST_CASE("a registration takes three words") { static_assert(sizeof(registration) == 24); }
+
+    TEST_CASE("what is forgotten of priority and errors is what was seen, and no other descriptor's") {
+        auto r = make_reactor<epoll_reactor>();
+        test::descriptor_pair one_pair;
+        test::descriptor_pair other_pair;
+        const int fds[] = {one_pair.take(), other_pair.take()};
+        registration& one = r->add(fds[0], false);
+        registration& other = r->add(fds[1], false); // of the same page
+        constexpr unsigned priority = 1, error = 2;
+        const auto seen = [](const registration& of) { return readiness(of.see()); };
+
+        one.dispatch(EPOLLPRI | EPOLLERR, 1);
+        const auto first = one.see();
+        one.dispatch(EPOLLPRI, 2);
+        one.forget_extra(first.extra, priority);
+        CHECK(seen(one).is_priority()); // another one has come since
+
+        const auto second = one.see();
+        other.dispatch(EPOLLERR, 3);
+        one.forget_extra(second.extra, priority);
+        CHECK(seen(one).is_priority()); // kept, for nobody knows whose the event was
+
+        one.forget_extra(one.see().extra, priority);
+        CHECK_FALSE(seen(one).is_priority());
+        CHECK(seen(one).is_error());
+        CHECK(seen(other).is_error());
+        one.forget_extra(one.see().extra, priority | error);
+        CHECK_FALSE(seen(one).is_error());
+        CHECK(seen(other).is_error());
+        CHECK_FALSE(seen(other).is_priority());
+
+        r->remove(one);
+        r->remove(other);
+        for (const int fd : fds)
+            ::close(fd);
     }
 
     TEST_CASE("who waits beside another is found by his own descriptor's events alone") {

@@ -372,7 +372,7 @@ scenario urgent("registration.urgent", [] {
     tell_others<waits_for::priority>([](registration& r) { r.dispatch(EPOLLPRI, 1); });
 });
 mistake urgent_unsaid(urgent, "an event does not say what it is",
-                      {"registration::dispatch", "compare_exchange", how::left_out});
+                      {"registration::dispatch", "modify", how::left_out});
 mistake urgent_outdated(urgent, "who joins the others does not look again",
                         {"registration::see", "load", how::outdated});
 
@@ -381,6 +381,32 @@ scenario failed_others("registration.shutdown_others", [] {
 });
 mistake others_left(failed_others, "the end of the runtime does not look for others",
                     {"registration::fail", "load", how::outdated});
+
+// --- priority and errors are forgotten if they were looked at, and then alone ---
+
+scenario extras("registration.forgets_extra", [] {
+    registration_page page(nullptr, 0);
+    registration& r = page.all[0];
+    r.open(0, false);
+    bool was_seen = false;
+    thread("driver", [&] {
+        r.dispatch(EPOLLPRI, 1);
+        r.dispatch(EPOLLERR, 2);
+    });
+    thread("owner", [&] { // as ready_guard::clear_ready
+        const look l = r.see();
+        was_seen = (l.flags & registration::has_error) != 0;
+        if ((l.flags & registration::extra_flags(3)) != 0)
+            r.forget_extra(l.extra, 3);
+    });
+    run();
+    check(was_seen || (r.flags() & registration::has_error) != 0,
+          "an error that was not seen is not forgotten");
+});
+mistake forgets_more(extras, "it forgets what came after its look",
+                     {"registration::forget_extra", "load", how::outdated});
+mistake tick_unsaid(extras, "an event does not say that it has come",
+                    {"registration::dispatch", "store", how::left_out});
 
 // --- two halves of a stream go: the last one closes what both have used ---
 

@@ -23,7 +23,7 @@ namespace detail {
 /// What was known of a descriptor at one time.
 struct look {
     std::uint64_t words[2];
-    std::uint64_t extra;
+    std::uint64_t extra; // when somebody was last told of priority or an error
     std::uint32_t flags;
 };
 
