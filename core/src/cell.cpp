@@ -39,16 +39,15 @@ void* cell::detached() noexcept { return &detached_mark; }
 void* cell::in_set() noexcept { return &in_set_mark; }
 
 void cell::abort() noexcept {
-    // Relaxed: the flag only says who pushes the node and that a turn should look for it; what
-    // happened before the abort travels with the node (edge (N) of strand).
-    if ((references_.fetch_or(aborted_bit, std::memory_order_relaxed) & aborted_bit) == 0)
+    // Release: edge (A) of strand. Who is first wakes it.
+    if ((references_.fetch_or(aborted_bit, std::memory_order_release) & aborted_bit) == 0)
         request_abort();
 }
 
 bool cell::closes_to_aborts() noexcept {
-    // Relaxed: as in abort(). Who is first decides whether a node comes.
+    // Relaxed: nothing is published. Who is first decides whether a parcel comes.
     return (references_.fetch_or(aborted_bit, std::memory_order_relaxed) & aborted_bit) == 0 ||
-           met_abort_;
+           abort_came_;
 }
 
 void cell::retain() noexcept {

@@ -106,6 +106,11 @@ detail::ready_node* strand::idle() noexcept {
     return &mark;
 }
 
+detail::ready_node* strand::stirred() noexcept {
+    static detail::ready_node mark;
+    return &mark;
+}
+
 void strand::append(detail::ready_node& n) noexcept {
     if (tail_ == nullptr) {
         n.next = &n;
@@ -125,12 +130,47 @@ detail::ready_node& strand::take_first() noexcept {
     return first;
 }
 
+namespace {
+
+constexpr std::uintptr_t link_mark = 1;
+constexpr std::uintptr_t opened_mark = 2;
+
+detail::ready_node* mark(void* p, std::uintptr_t as) noexcept {
+    return reinterpret_cast<detail::ready_node*>(reinterpret_cast<std::uintptr_t>(p) + as);
+}
+template <class T>
+T* unmark(detail::ready_node* p, std::uintptr_t as) noexcept {
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) - as);
+}
+bool is_marked(const detail::ready_node* p, std::uintptr_t as) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(p) & as) != 0;
+}
+
+} // namespace
+
+bool strand::is_linked() const noexcept { return is_marked(tail_, link_mark | opened_mark); }
+
+void strand::link(strand* next) noexcept {
+    detail::ready_node* const end = mark(next, link_mark);
+    tail_ = tail_ == nullptr ? end : mark(std::exchange(tail_->next, end), opened_mark);
+}
+
+strand* strand::unlink() noexcept {
+    detail::ready_node* last = nullptr;
+    detail::ready_node* end = tail_;
+    if (is_marked(tail_, opened_mark)) {
+        auto* const first = unmark<detail::ready_node>(tail_, opened_mark);
+        for (end = first; !is_marked(end, link_mark); end = end->next)
+            last = end;
+        last->next = first;
+    }
+    tail_ = last;
+    return unmark<strand>(end, link_mark);
+}
+
 void strand::push(detail::ready_node& n) noexcept {
     if (detail::this_thread().turn == this) {
-        detail::ready_node* const last = tail_;
         append(n);
-        if (&n == &abort_ && last != nullptr)
-            tail_ = last; // an abort goes first (R17): behind the last one in the circle
         return;
     }
     if (is_pinned()) {
@@ -144,7 +184,7 @@ void strand::push(detail::ready_node& n) noexcept {
             if (word_.compare_exchange_weak(seen, busy(), std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
                 append(n);
-                executor_->schedule(*this, executor::placement::wake);
+                where_it_runs().schedule(*this, executor::placement::wake);
                 return; // another thread may have run, finished and freed everything (R3)
             }
         } else {
@@ -157,67 +197,85 @@ void strand::push(detail::ready_node& n) noexcept {
     }
 }
 
-void strand::push_pinned(detail::ready_node& n) noexcept {
-    executor& home = *executor_;
-    if (detail::this_thread().home == &home)
-        push_at_home(n);
-    else // from here on the node is its thread's, which may free everything
-        home.send(detail::parcel(n, &n == &abort_));
-}
-
-// Relaxed, here and in what else a pinned strand does with its word: one thread (I5).
-void strand::push_at_home(detail::ready_node& n) noexcept {
-    detail::ready_node* const seen = word_.load(std::memory_order_relaxed);
-    if (seen == idle()) {
-        word_.store(busy(), std::memory_order_relaxed);
-        append(n);
-        executor_->schedule(*this, executor::placement::wake);
-    } else {
-        n.next = seen;
-        word_.store(&n, std::memory_order_relaxed);
+void strand::push_abort() noexcept {
+    if (detail::this_thread().turn == this) { // it looks before it resumes anything
+        abort_came_ = true;
+        return;
+    }
+    if (is_pinned()) {
+        if (!is_at_home()) {
+            where_it_runs().send(detail::parcel(*this)); // from here on it is its thread's
+            return;
+        }
+        abort_came_ = true;
+        wake_at_home();
+        return;
+    }
+    detail::ready_node* seen = word_.load(std::memory_order_relaxed); // checked by the CAS below
+    for (;;) {
+        if (seen == idle()) {
+            // As in push().
+            if (word_.compare_exchange_weak(seen, busy(), std::memory_order_acquire,
+                                            std::memory_order_relaxed)) {
+                where_it_runs().schedule(*this, executor::placement::wake);
+                return;
+            }
+        } else {
+            // Of a stack that is not empty nothing changes. The CAS tells all the same: (A).
+            if (word_.compare_exchange_weak(seen, seen == busy() ? stirred() : seen,
+                                            std::memory_order_release, std::memory_order_relaxed))
+                return;
+        }
     }
 }
 
-strand& strand::of_abort_node(detail::ready_node& n) noexcept {
-    // Conditionally supported, as the standard says of a class that is more than a struct; both compilers
-    // do. A pointer back would cost each idle task a word.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Winvalid-offsetof"
-    constexpr std::size_t offset = offsetof(strand, abort_);
-#pragma GCC diagnostic pop
-    return *reinterpret_cast<strand*>(reinterpret_cast<std::byte*>(&n) - offset);
+bool strand::is_at_home() const noexcept { return detail::this_thread().home == &where_it_runs(); }
+
+void strand::push_pinned(detail::ready_node& n) noexcept {
+    if (!is_at_home()) { // from here on the node is its thread's, which may free everything
+        where_it_runs().send(detail::parcel(n));
+        return;
+    }
+    if (is_linked()) [[unlikely]] {
+        strand* const behind = unlink();
+        append(n);
+        link(behind);
+    } else {
+        append(n);
+    }
+    wake_at_home();
+}
+
+void strand::wake_at_home() noexcept {
+    if (asleep_) {
+        asleep_ = false;
+        where_it_runs().schedule(*this, executor::placement::wake);
+    }
 }
 
 void strand::receive(detail::parcel p) noexcept {
-    detail::ready_node& n = p.node();
-    strand& s = p.is_abort() ? of_abort_node(n) : static_cast<leaf&>(n).owner();
-    s.push(n);
+    if (p.is_abort()) {
+        p.aborted().push_abort();
+    } else {
+        detail::ready_node& n = p.node();
+        static_cast<leaf&>(n).owner().push(n);
+    }
 }
 
 detail::ready_node* strand::take_word() noexcept {
     // Relaxed: nothing new to read, or the exchange below reads it.
-    detail::ready_node* const seen = word_.load(std::memory_order_relaxed);
-    if (seen == busy())
-        return nullptr;
-    if (is_pinned()) {
-        word_.store(busy(), std::memory_order_relaxed); // I5
-        return seen;
-    }
+    if (word_.load(std::memory_order_relaxed) == busy() || is_pinned()) // I5
+        return busy();
     return word_.exchange(busy(), std::memory_order_acquire); // (N)
 }
 
 void strand::take_new() noexcept {
     detail::ready_node* stack = take_word();
     detail::ready_node* in_order = nullptr;
-    bool aborted = false;
-    while (stack != nullptr) { // reversed: first woken, first resumed (R5)
+    while (stack != busy() && stack != stirred()) { // reversed: first woken, first resumed (R5)
         detail::ready_node* const next = stack->next;
-        if (stack == &abort_) {
-            aborted = true;
-        } else {
-            stack->next = in_order;
-            in_order = stack;
-        }
+        stack->next = in_order;
+        in_order = stack;
         stack = next;
     }
     while (in_order != nullptr) {
@@ -225,13 +283,14 @@ void strand::take_new() noexcept {
         append(*in_order);
         in_order = next;
     }
-    if (aborted) // before the rest of its batch (R17)
-        meet_abort();
 }
 
-void strand::meet_abort() noexcept {
+bool strand::meets_abort() noexcept {
+    if (!abort_requested() || met_abort_) [[likely]]
+        return false;
     met_abort_ = true;
     drop_main();
+    return true;
 }
 
 void strand::drop_main() noexcept {
@@ -274,13 +333,11 @@ void strand::drop_main() noexcept {
 }
 
 bool strand::try_idle() noexcept {
-    detail::ready_node* seen = busy();
     if (is_pinned()) { // I5
-        if (word_.load(std::memory_order_relaxed) != busy())
-            return false;
-        word_.store(idle(), std::memory_order_relaxed);
+        asleep_ = true;
         return true;
     }
+    detail::ready_node* seen = busy();
     // Success, release: (T). No acquire: there is nothing new. Failure, relaxed: what is new is taken next.
     return word_.compare_exchange_strong(seen, idle(), std::memory_order_release,
                                          std::memory_order_relaxed);
@@ -302,34 +359,27 @@ std::uint32_t strand::run_turn() noexcept {
     detail::thread_state& here = detail::this_thread();
     strand* const outer = std::exchange(here.turn, this);
     const branch* const outer_running = std::exchange(here.running, this);
-    const std::uint16_t whole = executor_->budget();
+    const std::uint16_t whole = where_it_runs().budget();
     budget_ = whole;
     const auto done_so_far = [&] { return 1U + whole - budget_; };
 
     // What an earlier turn left behind ends here. Leaves deferred from now on are for the next one.
     detail::ready_node* last = tail_;
     bool looked = false; // each turn looks at the word, however much it has to do (R4)
-    if (abort_requested()) {
-        take_new();
-        looked = true;
-    }
-    if (phase_ == phase::unstarted)
+    if (!meets_abort() && phase_ == phase::unstarted)
         start_root();
 
     while (!over() || !may_finish()) {
+        if (meets_abort()) // before the rest of its batch (R17)
+            continue;
         if (tail_ != nullptr) {
             detail::ready_node* const n = tail_->next;
-            const bool abort = n == &abort_;
-            if (abort || (budget_ > 0 && (last != nullptr || !static_cast<leaf*>(n)->deferred_))) {
+            if (budget_ > 0 && (last != nullptr || !static_cast<leaf*>(n)->deferred_)) {
                 static_cast<void>(take_first());
                 if (n == last)
                     last = nullptr;
-                if (abort) {
-                    meet_abort();
-                } else {
-                    deliver(*static_cast<leaf*>(n), here);
-                    here.running = this;
-                }
+                deliver(*static_cast<leaf*>(n), here);
+                here.running = this;
             } else if (!looked) {
                 take_new();
                 looked = true;
@@ -337,7 +387,7 @@ std::uint32_t strand::run_turn() noexcept {
                 here.turn = outer;
                 here.running = outer_running;
                 const std::uint32_t done = done_so_far();
-                executor_->schedule(*this, executor::placement::yield);
+                where_it_runs().schedule(*this, executor::placement::yield);
                 return done;
             }
             continue;

@@ -63,26 +63,17 @@ public:
         }
     }
 
-    /// Takes the older half out of a full ring, linked by queue_next. Returns how many; 0 if thieves
-    /// have made room meanwhile.
-    std::size_t take_half(strand*& first, strand*& last) noexcept {
-        constexpr std::uint64_t half = Capacity / 2;
+    static constexpr std::size_t half = Capacity / 2;
+
+    /// Takes the older half out of a full ring. False if thieves have made room meanwhile.
+    bool take_half(std::array<strand*, half>& taken) noexcept {
         std::uint64_t head = head_.load(std::memory_order_relaxed); // the CAS checks it
         if (tail_.load(std::memory_order_relaxed) - head < Capacity)
-            return 0;
-        first = last = slot(head).load(std::memory_order_relaxed);
-        std::array<strand*, half> taken;
-        for (std::uint64_t i = 0; i < half; ++i)
+            return false;
+        for (std::size_t i = 0; i < half; ++i)
             taken[i] = slot(head + i).load(std::memory_order_relaxed);
-        if (!head_.compare_exchange_strong(head, head + half, std::memory_order_release, // (T)
-                                           std::memory_order_relaxed))
-            return 0;
-        for (std::size_t i = 0; i + 1 < half; ++i)
-            taken[i]->queue_next = taken[i + 1];
-        taken[half - 1]->queue_next = nullptr;
-        first = taken[0];
-        last = taken[half - 1];
-        return half;
+        return head_.compare_exchange_strong(head, head + half, std::memory_order_release, // (T)
+                                             std::memory_order_relaxed);
     }
 
     /// Index that the next push will get; pops give strands in the order of their indices.

@@ -13,6 +13,7 @@
 #include <limits>
 #include <pthread.h>
 #include <sched.h>
+#include <span>
 #include <sys/prctl.h>
 #include <thread>
 #include <utility>
@@ -250,8 +251,7 @@ bool worker::run_pinned() noexcept {
 
 [[gnu::noinline]] strand* worker::one_from_injector() noexcept {
     static_cast<void>(receive());
-    std::size_t taken = 0;
-    return core_.injected.pop(1, taken);
+    return core_.injected.pop();
 }
 
 /// A share of the shared queue, into the empty ring; half of that stays free, or the next spawns
@@ -262,21 +262,21 @@ bool worker::run_pinned() noexcept {
     const std::size_t waiting = core_.injected.size();
     if (waiting == 0)
         return nullptr;
-    std::size_t taken = 0;
-    strand* const s = core_.injected.pop(
-        std::min(waiting / core_.workers.size() + 1, ring_.capacity / 2), taken);
-    if (s == nullptr)
+    std::array<strand*, decltype(ring_)::half> share;
+    const std::size_t taken = core_.injected.pop(
+        std::span(share).first(std::min(waiting / core_.workers.size() + 1, share.size())));
+    if (taken == 0)
         return nullptr;
-    for (const strand* cold = s->queue_next; cold != nullptr; cold = cold->queue_next)
+    const auto rest = std::span(share).first(taken).subspan(1);
+    for (const strand* const cold : rest)
         __builtin_prefetch(cold, 1);
-    for (strand *rest = s->queue_next, *following; rest != nullptr; rest = following) {
-        following = rest->queue_next;
-        rest->prefetch_turn();
-        push(*rest);
+    for (strand* const s : rest) {
+        s->prefetch_turn();
+        push(*s);
     }
     if (taken > 1)
         core_.notify_one(); // who lay down meanwhile has seen them in neither queue
-    return s;
+    return share[0];
 }
 
 strand* worker::search() noexcept {
@@ -343,20 +343,14 @@ void worker::note_steal(const worker& victim, std::uint64_t n) noexcept {
 
 /// This worker's help does not pay: gives back what it has, and rests.
 void worker::leave_to(const worker& victim) noexcept {
-    strand* first = nullptr;
-    strand* last = nullptr;
+    std::array<strand*, local_queue<>::capacity + recent_stack::capacity + 1> all;
     std::size_t n = 0;
-    const auto add = [&](strand& s) {
-        (last != nullptr ? last->queue_next : first) = &s;
-        last = &s;
-        ++n;
-    };
     while (strand* const s = ring_.pop())
-        add(*s);
+        all[n++] = s;
     while (strand* const s = recent_.pop_oldest())
-        add(*s);
+        all[n++] = s;
     if (n > 0)
-        core_.injected.push(*first, *last, n); // at once: others want the queue, too
+        core_.injected.push(std::span(all).first(n)); // at once: others want the queue, too
     // What is for this worker alone, nobody else would come to.
     for (std::uint32_t i = company_.slices(); i > 0 && !core_.stopped() && !seat.has_any(); --i) {
         const std::uint64_t before = victim.done();
@@ -525,11 +519,10 @@ void worker::push(strand& s) noexcept {
 /// Not inlined, like what else is rare here: its arrays would be made room for each time.
 [[gnu::noinline]] void worker::push_and_share(strand& s) noexcept {
     do {
-        strand* first;
-        strand* last;
-        if (const std::size_t n = ring_.take_half(first, last); n > 0) {
+        std::array<strand*, decltype(ring_)::half> older;
+        if (ring_.take_half(older)) {
             overflows_.add();
-            core_.injected.push(*first, *last, n);
+            core_.injected.push(older);
         }
     } while (!ring_.push(s));
 }

@@ -36,15 +36,11 @@ void worker_seat::send(parcel p) noexcept { worker_.core().send_to(inbox_, worke
 strand* worker_seat::next() noexcept {
     if (inbox_.has_any())
         inbox_.take_all([](parcel p) { strand::receive(p); });
-    std::size_t taken = 0;
-    if (strand* const s = arrivals_.pop(1, taken))
+    if (strand* const s = arrivals_.pop())
         push(*s);
-    strand* const s = first_;
+    strand* const s = queue_.pop();
     if (s == nullptr)
         return nullptr;
-    first_ = s->queue_next;
-    if (first_ == nullptr)
-        last_ = nullptr;
     ready_.store(ready() - 1, std::memory_order_relaxed); // one writer
     if (has_any())
         worker_.look_soon();
@@ -52,9 +48,7 @@ strand* worker_seat::next() noexcept {
 }
 
 void worker_seat::push(strand& s) noexcept {
-    s.queue_next = nullptr;
-    (last_ != nullptr ? last_->queue_next : first_) = &s;
-    last_ = &s;
+    queue_.push(s);
     ready_.store(ready() + 1, std::memory_order_relaxed); // one writer
     worker_.look_soon();
 }

@@ -2,6 +2,7 @@
 
 #include "inbox.hpp"
 #include "injector.hpp"
+#include "strand_queue.hpp"
 
 #include <magpie/core/detail/atomic.hpp>
 #include <magpie/core/executor.hpp>
@@ -16,7 +17,7 @@ class worker;
 
 /// Where those tasks run that stay on one worker of a pool that steals: an executor of the worker's own.
 ///
-/// Its strands are pinned (R36): the thread that runs the worker alone touches their words, and the queue here.
+/// Its strands are pinned (R36): the thread that runs the worker alone touches them, and the queue here.
 /// What other threads have for them comes through the inbox, new tasks by a queue of arrivals. No thief looks
 /// here. The thread changes between two turns (block_in_place hands the worker over), never within one: a pinned
 /// task may not do that, and no other turn runs inside of its own (run_now).
@@ -51,9 +52,8 @@ private:
     void push(strand& s) noexcept;
 
     worker& worker_;
-    // The worker's own: linked by queue_next.
-    strand* first_ = nullptr;
-    strand* last_ = nullptr;
+    // The worker's own.
+    strand_queue queue_;
     atomic<std::size_t> ready_{0}; // how many those are; written by the worker's thread alone
     // What the others have for it.
     inbox inbox_;

@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -31,6 +32,39 @@ using test::unhandled_log;
 namespace {
 
 task<> wait_for(event& e) { co_await e.wait(); }
+
+/// A closed executor of pinned strands, whose thread is another one.
+class closed_elsewhere final : public magpie::executor {
+public:
+    closed_elsewhere() { set_pinned(); }
+
+    int sent() const { return sent_; }
+
+private:
+    void schedule(magpie::strand&, placement) noexcept override {}
+    void adopt(magpie::detail::cell& c) noexcept override { c.refuse(); }
+    bool enroll(magpie::detail::cell&) noexcept override { return false; }
+    void retire(magpie::detail::cell&) noexcept override {}
+    void send(magpie::detail::parcel) noexcept override { ++sent_; }
+
+    int sent_ = 0;
+};
+
+/// Aborts a task at its end.
+class aborts {
+public:
+    explicit aborts(magpie::abort_handle& h) : handle_(&h) {}
+    aborts(aborts&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    aborts& operator=(aborts&&) = delete;
+    ~aborts() {
+        if (handle_ != nullptr)
+            handle_->abort();
+    }
+
+private:
+    magpie::abort_handle* handle_;
+};
+task<> keep(aborts) { co_return; }
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 constexpr bool leaks_parameters = true; // g++ 12, behind a parameter whose destructor throws
@@ -56,6 +90,20 @@ TEST_SUITE("core.abort") {
         CHECK(log.text() == "parameter");
         CHECK_THROWS_AS(h.blocking_join(), magpie::task_cancelled);
         CHECK(ex.live() == 0);
+    }
+
+    TEST_CASE("a task that is refused may abort itself: nobody else hears of it") {
+        closed_elsewhere ex;
+        magpie::abort_handle self;
+        auto* const c = new magpie::detail::task_cell<void>(
+            ex, magpie::detail::task_access::release(keep(aborts(self))),
+            std::source_location::current());
+        const join_handle<void> h(*c);
+        self = h.abort_handle();
+        magpie::executor& e = ex;
+        e.adopt(*c);
+        CHECK(h.is_finished());
+        CHECK(ex.sent() == 0);
     }
 
     TEST_CASE("an abort that meets the wake of its leaf goes first") {

@@ -146,16 +146,17 @@ TEST_SUITE("core.frame_allocator") {
     TEST_CASE("a cell never takes the place of a frame, nor a frame that of a cell") {
         if (!recycles)
             return;
-        for (const std::size_t size : {100U, 128U, 150U, 192U, 256U}) {
-            void* const cell = allocate_cell(size);
-            deallocate_cell(cell, size);
-            const block frame(size, 1);
-            CHECK(frame.address() != cell);
-            void* const next = allocate_cell(size);
-            CHECK(next == cell);
-            CHECK(reinterpret_cast<std::uintptr_t>(next) % 64 == 0);
-            deallocate_cell(next, size);
-        }
+        for (const std::size_t alignment : {32U, 64U})
+            for (const std::size_t size : {1U, 96U, 100U, 128U, 150U, 192U, 256U}) {
+                void* const cell = allocate_cell(size, alignment);
+                deallocate_cell(cell, size, alignment);
+                const block frame(size, 1, alignment);
+                CHECK(frame.address() != cell);
+                void* const next = allocate_cell(size, alignment);
+                CHECK(next == cell);
+                CHECK(reinterpret_cast<std::uintptr_t>(next) % alignment == 0);
+                deallocate_cell(next, size, alignment);
+            }
         for (std::size_t size = 1; size <= 2000;
              ++size) { // as large as it has to be, and back where it came from
             void* const cell = allocate_cell(size);

@@ -3,6 +3,9 @@
 
 #include "memory.hpp"
 
+#include <scheduler/src/strand_queue.hpp>
+
+#include <test/bare_strand.hpp>
 #include <test/counting.hpp>
 #include <test/eventually.hpp>
 #include <test/in_child.hpp>
@@ -931,6 +934,43 @@ TEST_SUITE("fault.memory") {
         CHECK(without_memory(1) == 0); // its frame
         CHECK(without_memory(2) == 0); // its cell
         CHECK(without_memory(100) == 3);
+    }
+
+    TEST_CASE(
+        "strands for which there is no memory are queued all the same, behind those before them") {
+        constexpr std::size_t count = 400;
+        for (std::size_t n = 1; n <= 4; ++n) {
+            CAPTURE(n);
+            test::bare_strands s(count);
+            magpie::detail::strand_queue q;
+            std::size_t in = 0;
+            std::size_t out = 0;
+            bool in_order = true;
+            const auto take = [&](std::size_t most) {
+                std::array<magpie::strand*, 50> some{};
+                const std::size_t taken = q.pop(std::span(some).first(most));
+                for (const magpie::strand* const one : std::span(some).first(taken))
+                    in_order = in_order && test::bare_strand::number_of(*one) == out++;
+                return taken;
+            };
+            refused_memory at(n);
+            for (; in < 300; ++in) {
+                q.push(s[in]);
+                if (in % 3 == 2)
+                    take(1);
+            }
+            REQUIRE(at.stop() == (n < 4)); // three pieces
+            REQUIRE(take(50) == 50);
+            REQUIRE(take(50) == 50);
+            for (; in < count; ++in)
+                q.push(s[in]);
+            while (take(50) > 0) {}
+            REQUIRE(in_order);
+            REQUIRE(out == count);
+            q.push(s[0]);
+            REQUIRE(q.pop() == &s[0]);
+            REQUIRE(q.pop() == nullptr);
+        }
     }
 
     TEST_CASE("no memory for a queue of what comes from other threads x spawn, wake: nothing is lost") {

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -18,11 +19,11 @@ namespace {
 
 /// What a pop of at most `most` gives, in order.
 std::vector<std::size_t> pop(injector& q, std::size_t most) {
-    std::size_t taken = 0;
+    std::vector<strand*> room(most);
+    room.resize(q.pop(room));
     std::vector<std::size_t> all;
-    for (const strand* s = q.pop(most, taken); s != nullptr; s = s->queue_next)
+    for (const strand* const s : room)
         all.push_back(bare_strand::number_of(*s));
-    CHECK(all.size() == taken);
     return all;
 }
 
@@ -49,9 +50,8 @@ TEST_SUITE("scheduler.injector") {
         bare_strands s(7);
         injector q;
         q.push(s[0]);
-        for (std::size_t i = 1; i < 5; ++i)
-            s[i].queue_next = i < 4 ? &s[i + 1] : nullptr;
-        q.push(s[1], s[4], 4);
+        const std::array<strand*, 4> batch{&s[1], &s[2], &s[3], &s[4]};
+        q.push(batch);
         q.push(s[5]);
         CHECK(q.size() == 6);
         CHECK(pop(q, 2) == list{0, 1});
@@ -66,10 +66,9 @@ TEST_SUITE("scheduler.injector") {
         injector q;
         for (std::size_t i = 0; i < 4; ++i)
             q.push(s[i]);
-        std::size_t taken = 0;
-        strand* const first = q.pop(2, taken);
-        REQUIRE(taken == 2);
-        q.push(*first, *first->queue_next, 2);
+        std::array<strand*, 2> some{};
+        REQUIRE(q.pop(some) == 2);
+        q.push(some);
         CHECK(pop(q, 100) == list{2, 3, 0, 1});
     }
 
@@ -104,9 +103,8 @@ TEST_SUITE("scheduler.injector") {
         injector q;
         for (std::size_t i = 0; i < n; ++i)
             q.push(s[i]);
-        CHECK(pop(q, n).size() == 128); // the most at once
         while (q.size() > 0)
-            CHECK(!pop(q, n).empty());
+            CHECK(!pop(q, 128).empty());
         CHECK(magpie::detail::reserved_frame_bytes() == reserved);
     }
 }

@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <random>
@@ -48,13 +49,10 @@ void one_worker_and_thieves(int thieves, std::size_t count, unsigned seed) {
     for (std::size_t next = 0; next < count;) {
         for (auto n = random() % (Capacity + 2); n > 0 && next < count; --n, ++next) {
             while (!queue.push(strands[next])) {
-                strand* first = nullptr;
-                strand* last = nullptr;
-                for (std::size_t k = queue.take_half(first, last); k > 0; --k) {
-                    strand* const s = first;
-                    first = first->queue_next;
-                    see(s);
-                }
+                std::array<strand*, Capacity / 2> older{};
+                if (queue.take_half(older))
+                    for (strand* const s : older)
+                        see(s);
             }
         }
         for (auto n = random() % (Capacity + 2); n > 0; --n)

@@ -8,9 +8,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <random>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -38,9 +40,10 @@ TEST_SUITE("stress.injector") {
                 std::minstd_rand random(static_cast<unsigned>(seed + p));
                 for (std::size_t i = 0; i < each;) {
                     const std::size_t n = std::min<std::size_t>(random() % 5 + 1, each - i);
-                    for (std::size_t k = 0; k + 1 < n; ++k)
-                        strands[p * each + i + k].queue_next = &strands[p * each + i + k + 1];
-                    queue.push(strands[p * each + i], strands[p * each + i + n - 1], n);
+                    std::array<strand*, 5> batch{};
+                    for (std::size_t k = 0; k < n; ++k)
+                        batch[k] = &strands[p * each + i + k];
+                    queue.push(std::span(batch).first(n));
                     i += n;
                 }
             });
@@ -48,8 +51,9 @@ TEST_SUITE("stress.injector") {
             threads.emplace_back([&, t] {
                 std::minstd_rand random(static_cast<unsigned>(seed + 100 + t));
                 while (left.load(std::memory_order_relaxed) > 0) {
-                    std::size_t n = 0;
-                    for (strand* s = queue.pop(random() % 7 + 1, n); s != nullptr; s = s->queue_next) {
+                    std::array<strand*, 7> room{};
+                    const std::size_t n = queue.pop(std::span(room).first(random() % 7 + 1));
+                    for (const strand* const s : std::span(room).first(n)) {
                         seen[bare_strand::number_of(*s)].fetch_add(1, std::memory_order_relaxed);
                         taken[t].push_back(bare_strand::number_of(*s));
                     }

@@ -29,13 +29,13 @@ public:
 
     /// What a waker does before it pushes: plain memory, which the place has to publish.
     strand& prepare(std::size_t n) {
-        strands_[n].queue_next = &strands_[n];
+        strands_[n].mark = &strands_[n];
         return strands_[n];
     }
     void see(strand* s) {
         if (s == nullptr)
             return;
-        if (s->queue_next != s)
+        if (static_cast<const bare_strand&>(*s).mark != s)
             torn_.store(true, std::memory_order_relaxed);
         seen_[bare_strand::number_of(*s)].fetch_add(1, std::memory_order_relaxed);
     }

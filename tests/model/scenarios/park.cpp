@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <span>
 #include <utility>
 
 namespace {
@@ -99,10 +100,9 @@ public:
 private:
     void push(worker& w, strand& s) {
         while (!w.ring.push(s)) {
-            strand* first = nullptr;
-            strand* last = nullptr;
-            if (const std::size_t n = w.ring.take_half(first, last); n > 0)
-                injected_.push(*first, *last, n);
+            std::array<strand*, decltype(w.ring)::half> older{};
+            if (w.ring.take_half(older))
+                injected_.push(older);
         }
     }
     strand* next(worker& w) {
@@ -128,16 +128,16 @@ private:
         const std::size_t waiting = injected_.size();
         if (waiting == 0)
             return nullptr;
-        std::size_t taken = 0;
-        strand* const s = injected_.pop(
-            takes_one ? 1 : std::min(waiting / count_ + 1, w.ring.capacity / 2), taken);
-        if (s == nullptr)
+        std::array<strand*, decltype(w.ring)::half> room{};
+        const std::size_t taken = injected_.pop(
+            std::span(room).first(takes_one ? 1 : std::min(waiting / count_ + 1, room.size())));
+        if (taken == 0)
             return nullptr;
-        for (strand* rest = s->queue_next; rest != nullptr;)
-            push(w, *std::exchange(rest, rest->queue_next));
+        for (strand* const rest : std::span(room).first(taken).subspan(1))
+            push(w, *rest);
         if (taken > 1 && Flaw != flaw::keeps_a_batch)
             notify_one();
-        return s;
+        return room[0];
     }
     void found_work(worker& w) {
         if (!std::exchange(w.searching, false))
@@ -346,7 +346,7 @@ void for_one_alone() {
     thread("outside", [&] {
         for (letter& l : letters) {
             l.value.set(1);
-            if (in.put(magpie::detail::parcel(l, false)) && idle.wake_this(0))
+            if (in.put(magpie::detail::parcel(l)) && idle.wake_this(0))
                 p.notify();
         }
     });

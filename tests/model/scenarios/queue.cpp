@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace {
 
@@ -169,10 +170,9 @@ scenario overflow("queue.overflow", {.preemptions = 3, .full = 4}, [] {
     thread("worker", [&] {
         for (std::size_t i = 2; i < 4; ++i) { // worker::push
             while (!ring.push(strands[i])) {
-                strand* first = nullptr;
-                strand* last = nullptr;
-                if (const std::size_t n = ring.take_half(first, last); n > 0)
-                    injected.push(*first, *last, n);
+                std::array<strand*, 1> older{};
+                if (ring.take_half(older))
+                    injected.push(older);
             }
         }
     });
@@ -182,14 +182,10 @@ scenario overflow("queue.overflow", {.preemptions = 3, .full = 4}, [] {
             drain(loot);
         }
     });
-    thread("other", [&] {
-        std::size_t taken = 0;
-        numbered_strands::run(injected.pop(1, taken));
-    });
+    thread("other", [&] { numbered_strands::run(injected.pop()); });
     run();
     drain(ring);
-    std::size_t taken = 0;
-    while (strand* const s = injected.pop(1, taken))
+    while (strand* const s = injected.pop())
         numbered_strands::run(s);
     strands.check_all_run();
 });
@@ -378,22 +374,21 @@ mistake lap_not_emptied(lap, "who takes a strand leaves it in its place",
 scenario injection("queue.injector", [] {
     numbered_strands strands(4);
     injector injected;
-    int last = -1; // of the chain: its order is kept
+    int last = -1; // of the batch: its order is kept
     const auto take = [&](std::size_t most) {
-        std::size_t taken = 0;
-        std::size_t count = 0;
-        for (strand* s = injected.pop(most, taken); s != nullptr; s = s->queue_next, ++count) {
+        std::array<strand*, 2> room{};
+        const std::size_t taken = injected.pop(std::span(room).first(most));
+        check(taken <= most, "it gives no more than there is room for");
+        for (strand* const s : std::span(room).first(taken)) {
             numbered_strands::run(s);
             if (const int n = numbered_strands::number_of(*s); n < 3)
                 check(std::exchange(last, n) < n, "first in, first out");
         }
-        check(count == taken && taken <= most, "it says how many it gives");
         return taken;
     };
     thread("pusher", [&] {
-        strands[0].queue_next = &strands[1];
-        strands[1].queue_next = &strands[2];
-        injected.push(strands[0], strands[2], 3);
+        const std::array<strand*, 3> batch{&strands[0], &strands[1], &strands[2]};
+        injected.push(batch);
     });
     thread("other pusher", [&] { injected.push(strands[3]); });
     thread("taker", [&] {

@@ -459,8 +459,7 @@ scenario ended_elsewhere("runtime.ended_elsewhere",
                              const auto rt = make_runtime(1);
                              int ran = 0;
                              auto handle = spawn(*rt, count(ran));
-                             std::size_t taken = 0;
-                             magpie::strand* const last = shard_of(*rt).injected.pop(1, taken);
+                             magpie::strand* const last = shard_of(*rt).injected.pop();
                              thread("other", [&] { last->run_turn(); });
                              thread("worker", [&] { shard_of(*rt).workers[0]->run(); });
                              thread("closer", [&] { rt->close(); });

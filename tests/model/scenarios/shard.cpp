@@ -138,13 +138,14 @@ scenario letters("shard.inbox", {.preemptions = 3, .full = 4}, [] {
         magpie_model::plain<int> value;
         int taken = 0;
     };
-    std::array<letter, 3> all;
+    std::array<letter, 3> all; // the second is sent as a strand that is aborted: its word links it
+    numbered_strands strands(1);
     inbox in;
     int told = 0;
     int taken = 0;
     const auto put = [&](std::size_t i) {
         all[i].value.set(1);
-        if (in.put(parcel(all[i], false)))
+        if (in.put(i == 1 ? parcel(strands.at(0)) : parcel(all[i])))
             magpie_model::step("tell", nullptr, [&] { ++told; });
     };
     thread("one", [&] {
@@ -158,7 +159,9 @@ scenario letters("shard.inbox", {.preemptions = 3, .full = 4}, [] {
             told = 0;
             int last = -1;
             in.take_all([&](parcel p) {
-                letter& l = static_cast<letter&>(p.node());
+                check(!p.is_abort() || &p.aborted() == &strands.at(0),
+                      "it is the strand that was sent");
+                letter& l = p.is_abort() ? all[1] : static_cast<letter&>(p.node());
                 check(++l.taken == 1, "none comes twice");
                 const int i = static_cast<int>(&l - all.data());
                 check(i == 2 || i > last, "those of one thread come in order");
@@ -175,6 +178,8 @@ mistake put_by_store(letters, "a letter is put in without comparing",
                      {"inbox::put", "compare_exchange", how::unconditional});
 mistake take_in_two(letters, "they are taken by a load and a store",
                     {"inbox::take_all", "exchange", how::in_two});
+mistake unlinked(letters, "a strand that is aborted is not linked",
+                 {"parcel::link", "store", how::left_out});
 
 // --- mail: what is posted arrives, also by who lies down just then ---
 

@@ -2,6 +2,9 @@
 
 #include "support.hpp"
 
+#include <scheduler/src/inbox.hpp>
+#include <scheduler/src/strand_list.hpp>
+
 #include <test/both.hpp>
 
 #include <coroutine>
@@ -94,6 +97,12 @@ void wake_abort_and_end() {
 
 scenario wake_and_abort("strand.wake_abort_and_end", &wake_abort_and_end);
 
+mistake stirs_nobody(wake_and_abort, "who aborts leaves it at the bit",
+                     {"strand::push_abort", "compare_exchange", how::left_out});
+mistake stirs_without_looking(wake_and_abort, "who aborts writes over what was woken meanwhile",
+                              {"strand::push_abort", "compare_exchange", how::unconditional});
+mistake stirs_in_two(wake_and_abort, "who aborts turns idle into busy by a load and a store",
+                     {"strand::push_abort", "compare_exchange", how::in_two});
 mistake quiet_though_coming(wake_and_abort,
                             "a cancelled leaf says quiet though its waker has it in hand",
                             {"wait_operation::cancel", "compare_exchange", how::unconditional});
@@ -155,22 +164,201 @@ mistake flag_unseen(before_start, "a turn does not look for the abort flag",
 
 // --- an abort of a task that never waits ---
 
-magpie::task<> yield_for_ever() {
+/// Reads at its end what was written before the abort.
+class reads_at_end {
+public:
+    explicit reads_at_end(magpie_model::plain<int>& said) noexcept : said_(&said) {}
+    reads_at_end(reads_at_end&& other) noexcept : said_(std::exchange(other.said_, nullptr)) {}
+    reads_at_end& operator=(reads_at_end&&) = delete;
+    ~reads_at_end() {
+        if (said_ != nullptr)
+            check(said_->get() == 1, "what comes before an abort is seen by what is dropped");
+    }
+
+private:
+    magpie_model::plain<int>* said_;
+};
+
+magpie::task<> yield_for_ever(reads_at_end) {
     for (;;)
         co_await magpie::yield_now();
 }
 
 scenario abort_of_yielding("strand.abort_while_yielding", [] {
     executor ex;
-    auto handle = ex.spawn(yield_for_ever());
-    thread("aborter", [&] { handle.abort(); });
+    magpie_model::plain<int> said;
+    auto handle = ex.spawn(yield_for_ever(reads_at_end(said)));
+    thread("aborter", [&] {
+        said.set(1);
+        handle.abort();
+    });
     thread("worker", [&] { ex.work(); });
     run();
     check(handle.is_finished(), "the task has ended");
 });
 
-mistake no_look(abort_of_yielding, "a turn that is split does not look at the word",
-                {"strand::take_word", "load", how::outdated});
+mistake no_look(abort_of_yielding, "a turn does not look for the abort flag",
+                {"strand::abort_requested", "load", how::outdated});
+
+// --- strands that are linked, since there is no memory to note them ---
+
+template <class List>
+class linking_executor : public magpie::executor {
+public:
+    /// Of so many tasks, each turn of which leaves behind what is ready beyond one leaf.
+    explicit linking_executor(int tasks) : executor(1), left_(tasks) {}
+
+    magpie::join_handle<void> spawn(magpie::task<> t) {
+        return magpie::detail::spawn_on(*this, std::move(t), std::source_location::current());
+    }
+    bool work_once() {
+        magpie_model::step_when([this] { return queued_ > 0 || has_mail_ || left_ == 0; }, "sleep",
+                                this);
+        if (std::exchange(has_mail_, false)) {
+            inbox_.take_all([](magpie::detail::parcel p) { magpie::strand::receive(p); });
+            return true;
+        }
+        if (queued_ == 0)
+            return false;
+        --queued_;
+        take().run_turn();
+        return true;
+    }
+    void work() {
+        while (work_once()) {}
+    }
+
+private:
+    magpie::strand& take() {
+        const magpie::detail::lock_guard guard(lock_);
+        return *list_.pop();
+    }
+    void schedule(magpie::strand& s, placement where) noexcept override {
+        if (where == placement::yield)
+            magpie_model::yield();
+        {
+            const magpie::detail::lock_guard guard(lock_);
+            list_.push(s);
+        }
+        magpie_model::step("queue", &s, [this] { ++queued_; });
+    }
+    void adopt(magpie::detail::cell& c) noexcept override { schedule(c, placement::spawn); }
+    bool enroll(magpie::detail::cell& c) noexcept override {
+        c.set_enrolled(true);
+        return true;
+    }
+    void retire(magpie::detail::cell&) noexcept override { --left_; }
+    void send(magpie::detail::parcel p) noexcept override {
+        if (inbox_.put(p))
+            magpie_model::step("tell", this, [this] { has_mail_ = true; });
+    }
+
+    magpie::detail::spin_lock lock_;
+    List list_; // guarded by lock_
+    magpie::detail::inbox inbox_;
+    int queued_ = 0;
+    bool has_mail_ = false;
+    int left_;
+};
+
+scenario linked("strand.linked", {.preemptions = 3, .full = 4}, [] {
+    linking_executor<magpie::detail::strand_list> ex(1);
+    slot a("slot a");
+    slot b("slot b");
+    int destroyed = 0;
+    int passed = 0;
+    bool begun = false;
+    ex.spawn(wait_for_both(a, b, destroyed, passed, begun)).detach();
+    thread("waker a", [&] { a.set(); });
+    thread("waker b", [&] { b.set(); });
+    thread("worker", [&] { ex.work(); });
+    run();
+    check(passed == 1 && destroyed == 2, "the task goes on once, when both leaves were woken");
+});
+
+mistake linked_and_pushed(linked, "a waker pushes by a load and a store",
+                          {"strand::push", "compare_exchange", how::in_two});
+mistake linked_and_taken(linked, "a turn takes the word by a load and a store",
+                         {"strand::take_word", "exchange", how::in_two});
+
+/// Of pinned strands: one thread runs them, and wakes one that is linked; another queues a new one, and aborts.
+template <class List>
+class pinned_linking_executor final : public linking_executor<List> {
+public:
+    explicit pinned_linking_executor(int tasks) : linking_executor<List>(tasks) { this->set_pinned(); }
+
+    void be_home() { magpie::detail::this_thread().home = this; }
+};
+
+template <class List>
+void wake_while_linked() {
+    pinned_linking_executor<List> ex(2);
+    slot a("slot a");
+    slot b("slot b");
+    int destroyed = 0;
+    int passed = 0;
+    bool begun = false;
+    bool started = false;
+    ex.spawn(wait_for_both(a, b, destroyed, passed, begun)).detach();
+    thread("home", [&] {
+        ex.be_home();
+        ex.work_once();
+        a.set(); // it is linked from here on
+        b.set();
+        ex.work();
+    });
+    thread("other", [&] { ex.spawn(note_start(started)).detach(); });
+    run();
+    check(passed == 1 && destroyed == 2 && started, "both tasks have ended");
+}
+
+/// Who queues one says so in the one before.
+class tailed_list {
+public:
+    void push(magpie::strand& s) noexcept {
+        s.link(nullptr);
+        if (first_ == nullptr) {
+            first_ = &s;
+        } else {
+            static_cast<void>(last_->unlink());
+            last_->link(&s);
+        }
+        last_ = &s;
+    }
+    magpie::strand* pop() noexcept {
+        magpie::strand* const s = first_;
+        first_ = s->unlink();
+        return s;
+    }
+
+private:
+    magpie::strand* first_ = nullptr;
+    magpie::strand* last_ = nullptr;
+};
+
+scenario pinned_and_linked("strand.pinned_and_linked", {.preemptions = 3, .full = 4},
+                           &wake_while_linked<magpie::detail::strand_list>);
+mistake touches_another(pinned_and_linked, "who queues a strand touches the one before",
+                        &wake_while_linked<tailed_list>);
+
+scenario linked_and_aborted("strand.linked_and_aborted", {.preemptions = 3, .full = 4}, [] {
+    pinned_linking_executor<magpie::detail::strand_list> ex(1);
+    slot s("slot");
+    int destroyed = 0;
+    auto handle = ex.spawn(wait(s, tracked(destroyed))).abort_handle();
+    thread("home", [&] {
+        ex.be_home();
+        ex.work_once();
+        s.set();
+        ex.work();
+    });
+    thread("aborter", [&] { std::exchange(handle, {}).abort(); });
+    run();
+    check(destroyed == 1, "the task has passed or was dropped");
+});
+
+mistake ends_early(linked_and_aborted, "a task ends without a look at aborts",
+                   {"cell::closes_to_aborts", "modify", how::left_out});
 
 // --- a foreign awaitable, which another thread resumes ---
 

@@ -67,13 +67,13 @@ protected:
     /// What is queued first, null if nothing is.
     magpie::strand* try_take() {
         magpie::strand* s = nullptr;
-        magpie_model::free_step("try to take", first_, [&] { s = unlink_first(); });
+        magpie_model::free_step("try to take", first(), [&] { s = take_first(); });
         return s;
     }
     /// Sleeps until something is queued, no task lives, or `condition()`.
     template <class Condition>
     void sleep_until(Condition condition) {
-        magpie_model::free_step_when([&] { return first_ != nullptr || is_over() || condition(); },
+        magpie_model::free_step_when([&] { return first() != nullptr || is_over() || condition(); },
                                      "sleep", this);
     }
 
@@ -82,24 +82,24 @@ private:
         if (where == placement::yield)
             magpie_model::yield();
         magpie_model::free_step("queue", &s, [&] {
-            s.queue_next = nullptr;
-            *last_ = &s;
-            last_ = &s.queue_next;
-            check(queued_ - taken_ < handed_over_.size(), "the executor's queue has room");
-            handed_over_[queued_++ % handed_over_.size()].pass();
+            check(queued_ - taken_ < queue_.size(), "the executor's queue has room");
+            place& p = queue_[queued_++ % queue_.size()];
+            p.queued = &s;
+            p.handed_over.pass();
         });
     }
     magpie::strand* take() {
-        magpie_model::free_step_when([this] { return first_ != nullptr || is_over(); }, "take", first_);
-        return unlink_first();
+        magpie_model::free_step_when([this] { return first() != nullptr || is_over(); }, "take",
+                                     first());
+        return take_first();
     }
-    magpie::strand* unlink_first() {
-        magpie::strand* const s = first_;
-        if (s == nullptr)
-            return nullptr;
-        if ((first_ = s->queue_next) == nullptr)
-            last_ = &first_;
-        handed_over_[taken_++ % handed_over_.size()].take();
+    magpie::strand* first() const {
+        return taken_ == queued_ ? nullptr : queue_[taken_ % queue_.size()].queued;
+    }
+    magpie::strand* take_first() {
+        magpie::strand* const s = first();
+        if (s != nullptr)
+            queue_[taken_++ % queue_.size()].handed_over.take();
         return s;
     }
 
@@ -128,9 +128,11 @@ private:
         return was_armed ? magpie::cancel_answer::quiet : magpie::cancel_answer::coming;
     }
 
-    magpie::strand* first_ = nullptr;
-    magpie::strand** last_ = &first_;
-    std::array<magpie_model::baton, 16> handed_over_; // with each that is queued, in the queue's order
+    struct place {
+        magpie::strand* queued;
+        magpie_model::baton handed_over; // with it
+    };
+    std::array<place, 16> queue_{};
     std::size_t queued_ = 0;
     std::size_t taken_ = 0;
     magpie::detail::timer_entry* armed_ = nullptr;

@@ -59,7 +59,7 @@ public:
     timer_service* timers() const noexcept { return timers_; }
 
     /// Whether its strands run on one thread for life, the one with `thread_state::home` here: it alone
-    /// touches their words, with loads and stores (R36).
+    /// touches them (R36).
     bool is_pinned() const noexcept { return pinned_; }
 
     /// How many operations a turn may complete before it is split.

@@ -34,12 +34,16 @@ template <class Derived, class Leaf = leaf>
 class operation : public Leaf {
 public:
     bool await_ready() noexcept {
-        this->retry_ = !has_budget(); // decided once: an attempt may start branches, which take budget
+        const branch& at = *this->where();
+        strand& task = at.owner();
+        // Decided once: an attempt may start branches, which take budget.
+        this->retry_ = task.budget() == 0 && !at.unconstrained;
         if (this->retry_) [[unlikely]]
             return false;
         if (!self().try_complete())
             return false;
-        take_budget();
+        if (!at.unconstrained)
+            task.take_budget();
         return true;
     }
 

@@ -25,25 +25,27 @@ struct task_context;
 struct thread_state;
 class leaf_access;
 
-/// What stands in a strand's word and in its ready list: a leaf, or the strand's abort node.
+/// What stands in a strand's word and in its ready list: the part of a leaf that links it.
 struct ready_node {
     ready_node* next = nullptr;
 };
 
-/// A node on its way to the thread of a pinned strand: a leaf, or, marked, an abort node. It may stand in a
-/// list meanwhile, linked through the node: nobody else has that.
+/// What is on its way to the thread of a pinned strand: a leaf, or, marked, the strand, which is aborted. It may
+/// stand in a list meanwhile, linked through the leaf, or through the strand's word, which has no other use.
 class parcel {
 public:
     parcel() noexcept = default; ///< none
-    explicit parcel(ready_node& n, bool abort) noexcept
-        : word_(reinterpret_cast<std::uintptr_t>(&n) | (abort ? abort_mark : 0)) {}
+    explicit parcel(ready_node& n) noexcept : word_(reinterpret_cast<std::uintptr_t>(&n)) {}
+    explicit parcel(strand& aborted) noexcept
+        : word_(reinterpret_cast<std::uintptr_t>(&aborted) + abort_mark) {}
 
     explicit operator bool() const noexcept { return word_ != 0; }
-    ready_node& node() const noexcept { return *reinterpret_cast<ready_node*>(word_ & ~abort_mark); }
     bool is_abort() const noexcept { return (word_ & abort_mark) != 0; }
+    ready_node& node() const noexcept { return *reinterpret_cast<ready_node*>(word_); }
+    strand& aborted() const noexcept { return *reinterpret_cast<strand*>(word_ - abort_mark); }
 
-    void link(parcel next) const noexcept { node().next = reinterpret_cast<ready_node*>(next.word_); }
-    parcel next() const noexcept { return parcel(reinterpret_cast<std::uintptr_t>(node().next)); }
+    void link(parcel next) const noexcept;
+    parcel next() const noexcept;
 
 private:
     explicit parcel(std::uintptr_t word) noexcept : word_(word) {}
@@ -165,7 +167,10 @@ class branch {
 public:
     branch& operator=(const branch&) = delete;
 
-    strand& owner() const noexcept { return *strand_; }
+    strand& owner() const noexcept;
+
+    /// Whether it is the one that a strand begins with.
+    bool is_main() const noexcept { return (belongs_ & main) != 0; }
 
     /// What is in force in it: task-locals, the nearest deadline. Null: nothing.
     virtual const detail::task_context* context() const noexcept { return nullptr; }
@@ -183,18 +188,19 @@ protected:
     };
 
     branch() noexcept = default;
-    explicit branch(strand& s) noexcept : strand_(&s) {}
+    /// That of a strand, which runs on `e`.
+    explicit branch(executor& e) noexcept : belongs_(reinterpret_cast<std::uintptr_t>(&e) + main) {}
     branch(branch&& other) noexcept : unconstrained(other.unconstrained) {
-        MAGPIE_ASSERT(other.strand_ == nullptr);
+        MAGPIE_ASSERT(other.belongs_ == 0);
     }
     ~branch() = default;
 
     /// Tells a branch below another one where it belongs, before it starts.
     void place_below(const branch& parent) noexcept {
-        place_below(*parent.strand_, parent.unconstrained);
+        place_below(parent.owner(), parent.unconstrained);
     }
     void place_below(strand& s, bool parent_is_unconstrained) noexcept {
-        strand_ = &s;
+        belongs_ = reinterpret_cast<std::uintptr_t>(&s);
         unconstrained = unconstrained || parent_is_unconstrained;
     }
 
@@ -280,7 +286,10 @@ private:
     std::coroutine_handle<> surfaced_cancelled() noexcept;
     void destroy(detail::promise_base& frame) noexcept;
 
-    strand* strand_ = nullptr;
+    // Its strand; or, marked, it is the strand itself, and this is where that runs: so an idle task has one
+    // word for both. Read by wakers at any time: it never changes.
+    static constexpr std::uintptr_t main = 1;
+    std::uintptr_t belongs_ = 0;
     union {
         leaf* leaf_;
         detail::promise_base* root_ = nullptr;
@@ -296,15 +305,19 @@ protected:
 #endif
 
 protected:
-    bool enrolled_ : 1 = false;  // of a strand: it stands here to fill a gap in the layout
-    bool met_abort_ : 1 = false; // of a strand: its abort node has surfaced
+    // Of a strand: they stand here to fill a gap in the layout.
+    bool enrolled_ : 1 = false;
+    bool met_abort_ : 1 = false;  // its turn has seen the abort
+    bool abort_came_ : 1 = false; // if it is pinned: its thread was told of the abort
+    bool asleep_ : 1 = false;     // if it is pinned: it is idle
+
     bool kept_ : 1 = false; // dropped while it was coming, its frames stand until its owner unwinds it
 
 public:
     bool unconstrained : 1 = false; ///< operations below take no budget
 
 private:
-    [[maybe_unused]] unsigned char unused_ : 4 = 0; // so that one store sets the byte
+    [[maybe_unused]] unsigned char unused_ : 2 = 0; // so that one store sets the byte
 };
 
 /// What is scheduled: at most one thread runs its turn at a time.
@@ -324,30 +337,38 @@ public:
     /// Whether it has had no turn. For who owns the queued strand.
     bool is_new() const noexcept { return state() == phase::unstarted; }
 
-    executor& where_it_runs() const noexcept { return *executor_; }
+    executor& where_it_runs() const noexcept { return *reinterpret_cast<executor*>(belongs_ - main); }
     std::uint16_t budget() const noexcept { return budget_; }
     void take_budget() noexcept {
         if (budget_ > 0) // a composite takes its unit after its body
             --budget_;
     }
 
+    // --- for who owns the queued strand, where there is no memory to note its address ---
+
+    /// Puts it into a list, before `next` (null: at the end). Until `unlink` it has no turn; wakes may come.
+    ///
+    /// The link stands at the end of the ready list, which is the turn's: so an idle task has no word for what
+    /// hardly ever happens.
+    void link(strand* next) noexcept;
+    strand* unlink() noexcept; ///< Gives what was behind it.
+
 protected:
     explicit strand(executor& e) noexcept
-        : branch(*this), references_(1 + (e.is_pinned() ? pinned_bit : 0)), executor_(&e) {}
+        : branch(e), references_(1 + (e.is_pinned() ? pinned_bit : 0)) {}
     ~strand() = default;
 
     /// For a strand that a plain thread waits on: resumes what is ready, then goes idle. It is no turn:
     /// what runs meanwhile is on a plain thread, and belongs to no task.
     void resume_ready() noexcept;
 
-    /// Wakes the abort node: the next turn drops the main branch. At most once (the caller sees
-    /// to it), from any thread that keeps the strand's memory alive.
-    void push_abort() noexcept { push(abort_); }
+    /// Sees to it that a turn looks for the abort bit, which the caller has set: that drops the main branch.
+    /// At most once (the caller sees to it), from any thread that keeps the strand's memory alive.
+    void push_abort() noexcept;
 
-    /// Whether an abort was asked for: a hint to look at the word before anything is resumed.
+    /// Whether an abort was asked for.
     bool abort_requested() const noexcept {
-        // Relaxed: a turn that misses it meets the node in the word.
-        return (references_.load(std::memory_order_relaxed) & aborted_bit) != 0;
+        return (references_.load(std::memory_order_acquire) & aborted_bit) != 0; // (A)
     }
 
     /// For a pinned strand that is over: whether no abort is on its way, and none will be. On its turn.
@@ -364,36 +385,46 @@ protected:
 
 private:
     friend class leaf;
+    friend class detail::parcel;
     friend void wake(leaf& l) noexcept;
 
     // word_ is one of
     //   idle()   nothing is ready, and nobody has queued the strand
     //   busy()   queued or running, nothing new (null: it also ends the stack)
-    //   other    queued or running; the head of a stack of nodes that became ready meanwhile
+    //   stirred() queued or running, no leaf, but the abort bit was set (it may end the stack, too)
+    //   other    queued or running; the head of a stack of leaves that became ready meanwhile
+    //
+    // An abort is a bit, which each turn looks for before it resumes anything, and a wake without a leaf: so
+    // that a strand which is going idle does not miss it.
     //
     // I1. Whoever turns idle into busy owns the strand until it is queued (R2): only it writes
     //     the ready list, and the run queue publishes that to the thread that runs the turn.
     // I2. While busy, the ready list belongs to the turn, or to the owner of I1.
-    // I3. Nodes are removed by taking the whole stack: no ABA, and nothing leaves the middle.
-    // I4. A finished strand stays busy for ever: a late abort pushes onto a word nobody takes.
-    // I5. The word of a pinned strand is touched by its executor's thread alone, with loads and stores.
-    //     What others have for it they send there. It does not finish while an abort is on its way, for
-    //     that reaches for the executor (R36).
+    // I3. Leaves are removed by taking the whole stack: no ABA, and nothing leaves the middle.
+    // I4. A finished strand stays busy for ever: a late abort stirs a word nobody takes.
+    // I5. A pinned strand has no use for a word: its executor's thread alone has to do with it, puts what is
+    //     ready into the list, and keeps in asleep_ whether it is idle. What others have for it they send
+    //     there; the word links the parcel of an abort, which is sent once. It does not finish while an abort
+    //     is on its way, for that reaches for the executor (R36).
     //
     // (T) turn -> waker: busy to idle (release) pairs with the waker's idle to busy (acquire):
     //     the waker sees the ready list as the turn left it.
     // (N) waker -> turn: a push (release) pairs with the turn's take (acquire): the turn sees the
-    //     node's link and all that happened before the wake. Pushes are read-modify-writes, so
+    //     leaf's link and all that happened before the wake. Pushes are read-modify-writes, so
     //     one acquire covers the whole stack.
+    // (A) abort -> turn: the bit is set (release), and looked for (acquire). Who then pushes (release) is as
+    //     (N): a turn that takes what was stirred, or goes idle behind it, sees the bit.
     detail::ready_node* take_word() noexcept;
     static detail::ready_node* idle() noexcept;
     static detail::ready_node* busy() noexcept { return nullptr; }
+    static detail::ready_node* stirred() noexcept;
 
     void push(detail::ready_node& n) noexcept;
     void push_pinned(detail::ready_node& n) noexcept;
-    void push_at_home(detail::ready_node& n) noexcept;
-    void meet_abort() noexcept;
-    static strand& of_abort_node(detail::ready_node& n) noexcept;
+    void wake_at_home() noexcept;
+    bool is_at_home() const noexcept;
+    bool meets_abort() noexcept;
+    bool is_linked() const noexcept;
     bool may_finish() noexcept { return !is_pinned() || closes_to_aborts(); }
     void append(detail::ready_node& n) noexcept;
     detail::ready_node& take_first() noexcept; // of the ready list, which is not empty
@@ -417,14 +448,34 @@ protected:
 
 private:
     detail::atomic<detail::ready_node*> word_{busy()}; // a new strand is busy (R1)
-    detail::ready_node* tail_ = nullptr;               // ready list, circular: tail_->next is the first
-    executor* executor_;
-    detail::ready_node abort_;
-
-public:
-    /// The link of whatever intrusive list the executor keeps a queued strand in.
-    strand* queue_next = nullptr;
+    // The ready list, circular: tail_->next is the first. Of a strand that is linked it is opened: tail_ is the first,
+    // marked as such, and behind the last stands the link, marked as such. Of an empty list, tail_ is the link.
+    detail::ready_node* tail_ = nullptr;
 };
+
+inline strand& branch::owner() const noexcept {
+    // A strand is its main branch: the same address.
+    return is_main() ? static_cast<strand&>(const_cast<branch&>(*this))
+                     : *reinterpret_cast<strand*>(belongs_);
+}
+
+namespace detail {
+
+// Relaxed: the inbox publishes it, and only one has the parcel.
+inline void parcel::link(parcel next) const noexcept {
+    auto* const to = reinterpret_cast<ready_node*>(next.word_);
+    if (is_abort())
+        aborted().word_.store(to, std::memory_order_relaxed);
+    else
+        node().next = to;
+}
+inline parcel parcel::next() const noexcept {
+    ready_node* const to = is_abort() ? aborted().word_.load(std::memory_order_relaxed) // as above
+                                      : node().next;
+    return parcel(reinterpret_cast<std::uintptr_t>(to));
+}
+
+} // namespace detail
 
 /// Makes a leaf ready and queues its strand if that was idle. Never runs user code.
 ///

@@ -21,6 +21,7 @@ public:
     }
 
     std::size_t number;
+    const strand* mark = nullptr; ///< for the test
 
 private:
     std::coroutine_handle<> ended() noexcept override { return std::noop_coroutine(); }

@@ -111,12 +111,14 @@ private:
 class cell : public strand {
 public:
     static void* operator new(std::size_t size) { return allocate_cell(size); }
-    static void* operator new(std::size_t size, std::align_val_t) { return allocate_cell(size); }
+    static void* operator new(std::size_t size, std::align_val_t alignment) {
+        return allocate_cell(size, static_cast<std::size_t>(alignment));
+    }
     static void operator delete(void* block, std::size_t size) noexcept {
         deallocate_cell(block, size);
     }
-    static void operator delete(void* block, std::size_t size, std::align_val_t) noexcept {
-        deallocate_cell(block, size);
+    static void operator delete(void* block, std::size_t size, std::align_val_t alignment) noexcept {
+        deallocate_cell(block, size, static_cast<std::size_t>(alignment));
     }
 
     registry_link registry_previous; ///< the executor's list of idle tasks

@@ -82,8 +82,7 @@ protected:
         explicit above(const branch& parent) noexcept
             : owner(parent.owner()), unconstrained(parent.unconstrained),
               // What awaits a composite is a strand's main branch or one of these: no virtual call.
-              context(&parent != &parent.owner() ? static_cast<const owned_branch&>(parent).context_
-                                                 : nullptr) {
+              context(parent.is_main() ? nullptr : static_cast<const owned_branch&>(parent).context_) {
 #if defined(MAGPIE_LOCK_TRACE)
             of = &parent;
 #endif

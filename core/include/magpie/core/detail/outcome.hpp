@@ -2,6 +2,8 @@
 
 #include <magpie/core/config.hpp>
 
+#include <cstdint>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
@@ -67,9 +69,7 @@ public:
         if (kind_ == kind::error) [[unlikely]]
             std::rethrow_exception(take_error());
         MAGPIE_ASSERT(has_value());
-        if constexpr (std::is_void_v<T>)
-            return;
-        else if constexpr (std::is_lvalue_reference_v<T>)
+        if constexpr (std::is_lvalue_reference_v<T>)
             return *value_;
         else
             return std::move(value_);
@@ -104,6 +104,72 @@ private:
         std::exception_ptr error_;
     };
     kind kind_ = kind::none;
+};
+
+/// That of a task that gives nothing: one word, for there may be a million.
+template <>
+class outcome<void> {
+public:
+    using value_type = unit;
+
+    outcome() noexcept : word_(none) {}
+    outcome(const outcome&) = delete;
+    outcome& operator=(const outcome&) = delete;
+    ~outcome() { reset(); }
+
+    bool empty() const noexcept { return word() == none; }
+    bool has_error() const noexcept { return word() > value; }
+    bool has_value() const noexcept { return word() == value; }
+
+    void emplace() noexcept {
+        reset();
+        word_ = value;
+    }
+
+    /// @param error  not null
+    void fail(std::exception_ptr error) noexcept {
+        MAGPIE_ASSERT(error != nullptr);
+        reset();
+        ::new (static_cast<void*>(std::addressof(error_))) std::exception_ptr(std::move(error));
+    }
+
+    void take() {
+        if (has_error()) [[unlikely]]
+            std::rethrow_exception(take_error());
+        MAGPIE_ASSERT(has_value());
+    }
+
+    std::exception_ptr take_error() noexcept {
+        MAGPIE_ASSERT(has_error());
+        std::exception_ptr error = std::move(error_);
+        reset();
+        return error;
+    }
+
+    const std::exception_ptr& error() const noexcept { return error_; }
+
+    void reset() noexcept {
+        if (has_error()) [[unlikely]]
+            error_.~exception_ptr();
+        word_ = none;
+    }
+
+private:
+    // An exception_ptr is the address of an exception, and so neither of these; moved from, it is null.
+    static constexpr std::uintptr_t none = 0;
+    static constexpr std::uintptr_t value = 1;
+    static_assert(sizeof(std::exception_ptr) == sizeof(std::uintptr_t));
+
+    std::uintptr_t word() const noexcept { // of whichever is there
+        std::uintptr_t w;
+        std::memcpy(&w, static_cast<const void*>(std::addressof(error_)), sizeof w);
+        return w;
+    }
+
+    union {
+        std::uintptr_t word_;
+        std::exception_ptr error_;
+    };
 };
 
 } // namespace magpie::detail

@@ -132,7 +132,7 @@ inline void leaf::set_place(branch& b) noexcept {
 }
 #endif
 
-inline bool leaf::is_alone() const noexcept { return where() == &where()->owner(); }
+inline bool leaf::is_alone() const noexcept { return where()->is_main(); }
 
 inline void leaf::bind(detail::promise_base& at) noexcept {
     set_place(at);
