@@ -52,6 +52,8 @@ struct block {
     block* next_magazine; // in a full magazine's first block
 };
 
+static_assert(sizeof(block) <= smallest_block);
+
 constexpr std::uint32_t magazine_size(std::size_t cls) noexcept {
     return static_cast<std::uint32_t>(magazine_bytes / bytes_of_class(cls));
 }

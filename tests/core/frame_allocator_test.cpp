@@ -107,6 +107,7 @@ TEST_SUITE("core.frame_allocator") {
             const auto b = reinterpret_cast<std::uintptr_t>(second.address());
             return a > b ? a - b : b - a;
         };
+        CHECK(distance(8) == 152);
         CHECK(distance(16) == 160);
         CHECK(distance(64) == 192);
     }

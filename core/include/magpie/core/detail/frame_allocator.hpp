@@ -11,7 +11,7 @@ namespace magpie::detail {
 
 inline constexpr std::size_t frame_alignment = 64;
 inline constexpr std::size_t largest_recycled = 1024;
-inline constexpr std::size_t frame_cache_limit = 416 * 1024;
+inline constexpr std::size_t frame_cache_limit = 800 * 1024;
 
 #if defined(MAGPIE_NO_FRAME_ALLOCATOR)
 void* allocate_frame(std::size_t size, std::size_t alignment = frame_alignment);
@@ -21,9 +21,10 @@ inline void deallocate_cell(void* block, std::size_t size, std::size_t = 32) noe
     deallocate_frame(block, size);
 }
 #else
-// The size classes: steps of 32 bytes up to 256, then of 64. A block is aligned to what its size is a
+// The size classes: steps of 8 bytes up to 256, then of 64. A block is aligned to what its size is a
 // multiple of, 64 at most; so what wants 64 gets a multiple of that.
-inline constexpr std::size_t fine_step = 32;
+inline constexpr std::size_t fine_step = 8;
+inline constexpr std::size_t smallest_block = 16; // what the lists of free blocks need
 inline constexpr std::size_t finely_up_to = 256;
 inline constexpr std::size_t fine_classes = finely_up_to / fine_step;
 inline constexpr std::size_t frame_classes = fine_classes +
@@ -31,26 +32,27 @@ inline constexpr std::size_t frame_classes = fine_classes +
 // Behind them, classes of their own for cells, in steps of 32 from 96 to 256. A cell lives longer than its
 // frame: in one list the two would be shuffled, and what is used together lie further apart with every task.
 // Aborting 100,000 parked tasks took 1.7 times as long.
+inline constexpr std::size_t cell_step = 32;
 inline constexpr std::size_t smallest_cell = 96;
 inline constexpr std::size_t largest_cell = 256;
 inline constexpr std::size_t recycled_classes = frame_classes + 1 +
-                                                (largest_cell - smallest_cell) / fine_step;
+                                                (largest_cell - smallest_cell) / cell_step;
 
 constexpr std::size_t bytes_of_class(std::size_t c) noexcept {
     if (c >= frame_classes)
-        return smallest_cell + (c - frame_classes) * fine_step;
+        return smallest_cell + (c - frame_classes) * cell_step;
     return c < fine_classes ? (c + 1) * fine_step
                             : finely_up_to + (c + 1 - fine_classes) * frame_alignment;
 }
 /// Of at most `largest_cell` bytes.
 constexpr std::size_t cell_class_of(std::size_t size, std::size_t alignment) noexcept {
-    const std::size_t step = alignment <= fine_step ? fine_step : frame_alignment;
+    const std::size_t step = alignment <= cell_step ? cell_step : frame_alignment;
     const std::size_t bytes = std::max((size + step - 1) / step * step, smallest_cell);
-    return frame_classes + (bytes - smallest_cell) / fine_step;
+    return frame_classes + (bytes - smallest_cell) / cell_step;
 }
 constexpr std::size_t frame_class_of(std::size_t size, std::size_t alignment) noexcept {
-    const std::size_t step = alignment <= fine_step ? fine_step : frame_alignment;
-    const std::size_t bytes = (size + step - 1) / step * step;
+    const std::size_t step = std::clamp(alignment, fine_step, frame_alignment);
+    const std::size_t bytes = (std::max(size, smallest_block) + step - 1) / step * step;
     return bytes <= finely_up_to
                ? bytes / fine_step - 1
                : fine_classes + (bytes - finely_up_to + frame_alignment - 1) / frame_alignment - 1;
@@ -66,7 +68,7 @@ void deallocate_large(void* block, std::size_t size) noexcept;
 /// blocks from the system. A block may be freed on another thread than it was taken on. Inline, for the
 /// class of a frame is known where it is made.
 ///
-/// @param alignment  that the block has to have, 64 at most; who needs no more than 32 may get a smaller
+/// @param alignment  that the block has to have, a power of two, 64 at most; who needs less may get a smaller
 ///                   block
 /// @throws std::bad_alloc
 inline void* allocate_frame(std::size_t size, std::size_t alignment = frame_alignment) {
@@ -85,11 +87,11 @@ inline void deallocate_frame(void* block, std::size_t size,
 }
 
 /// The same for cells: aligned to 32, or to 64 if that is asked for.
-inline void* allocate_cell(std::size_t size, std::size_t alignment = fine_step) {
+inline void* allocate_cell(std::size_t size, std::size_t alignment = cell_step) {
     return size > largest_cell ? allocate_frame(size)
                                : allocate_recycled(cell_class_of(size, alignment));
 }
-inline void deallocate_cell(void* block, std::size_t size, std::size_t alignment = fine_step) noexcept {
+inline void deallocate_cell(void* block, std::size_t size, std::size_t alignment = cell_step) noexcept {
     if (size > largest_cell)
         deallocate_frame(block, size);
     else
