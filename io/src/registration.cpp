@@ -7,6 +7,7 @@
 #include <magpie/core/config.hpp>
 
 #include <limits>
+#include <new>
 #include <sys/epoll.h>
 #include <system_error>
 #include <utility>
@@ -26,6 +27,27 @@ registration::flag closed_flag(std::size_t direction) noexcept {
 }
 
 } // namespace
+
+// --- registration_directory ---
+
+registration_directory::entry registration_directory::entries_[most_pages];
+constinit magpie::detail::spin_lock registration_directory::lock_;
+constinit std::uint32_t registration_directory::free_ = most_pages;
+constinit std::uint32_t registration_directory::used_ = 0;
+
+std::uint32_t registration_directory::take() {
+    const magpie::detail::lock_guard guard(lock_);
+    if (free_ != most_pages)
+        return std::exchange(free_, entries_[free_].next);
+    if (used_ == most_pages)
+        throw std::bad_alloc();
+    return used_++;
+}
+
+void registration_directory::give_back(std::uint32_t page) noexcept {
+    const magpie::detail::lock_guard guard(lock_);
+    entries_[page].next = std::exchange(free_, page);
+}
 
 // --- registration ---
 

@@ -149,8 +149,8 @@ class alignas(4096) registration_page {
 public:
     static constexpr std::size_t bytes = 4096;
 
-    /// @param place  among its pool's pages
-    registration_page(reactor* r, std::uint32_t place) noexcept : where(r), number(place) {}
+    /// @param n  of registration_directory
+    registration_page(reactor* r, std::uint32_t n) noexcept : where(r), number(n) {}
     registration_page(const registration_page&) = delete;
     registration_page& operator=(const registration_page&) = delete;
 
@@ -173,6 +173,39 @@ public:
 };
 
 static_assert(sizeof(registration_page) == registration_page::bytes);
+
+/// Numbers for all registrations of the process, in half the space of a pointer.
+class registration_directory {
+public:
+    static std::uint32_t number_of(const registration& r) noexcept {
+        const registration_page& p = registration_page::of(r);
+        return p.number * places + static_cast<std::uint32_t>(&r - p.all);
+    }
+    /// Of a page that was entered, before the number came to the caller.
+    static registration& at(std::uint32_t number) noexcept {
+        return entries_[number / places].page->all[number % places];
+    }
+
+    /// A number for a page. From any thread. @throws std::bad_alloc
+    static std::uint32_t take();
+    static void give_back(std::uint32_t page) noexcept;
+    static void enter(registration_page& p) noexcept { entries_[p.number].page = &p; }
+
+private:
+    static constexpr std::uint32_t places = 256;
+    static_assert(registration_page::count <= places);
+    static constexpr std::uint32_t most_pages = 1U
+                                                << 16; // of 168 descriptors each: more than there are
+
+    union entry {
+        registration_page* page;
+        std::uint32_t next; // of those that were given back; most_pages: none
+    };
+    static entry entries_[most_pages]; // half a megabyte of which hardly anything is touched
+    static magpie::detail::spin_lock lock_;
+    static std::uint32_t free_; // guarded by lock_, as the next
+    static std::uint32_t used_;
+};
 
 inline registration_page& registration::page() const noexcept { return registration_page::of(*this); }
 inline reactor& registration::where() const noexcept { return *page().where; }

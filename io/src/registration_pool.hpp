@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
+#include <sys/mman.h>
 #include <utility>
 #include <vector>
 
@@ -28,8 +28,10 @@ public:
     registration_pool(const registration_pool&) = delete;
     registration_pool& operator=(const registration_pool&) = delete;
     ~registration_pool() {
-        for (registration_page* const p : pages_)
+        for (registration_page* const p : pages_) {
+            registration_directory::give_back(p->number);
             p->~registration_page();
+        }
     }
 
     /// A free one. From any thread. @throws std::bad_alloc
@@ -37,7 +39,7 @@ public:
         const magpie::detail::lock_guard guard(lock_);
         if (free_ == none)
             grow();
-        registration& r = at(free_);
+        registration& r = registration_directory::at(free_);
         free_ = r.next();
         return r;
     }
@@ -50,7 +52,7 @@ public:
 
     /// Gives one back whose descriptor has left the kernel's set. From any thread.
     void retire(registration& r) noexcept {
-        const std::uint32_t number = number_of(r);
+        const std::uint32_t number = registration_directory::number_of(r);
         std::uint32_t first = retired_.load(std::memory_order_relaxed); // checked by the CAS
         do {
             r.set_next(first);
@@ -67,7 +69,7 @@ public:
         std::uint32_t number = retired_.exchange(none, std::memory_order_acquire);
         const magpie::detail::lock_guard guard(lock_);
         while (number != none) {
-            registration& r = at(number);
+            registration& r = registration_directory::at(number);
             number = r.next();
             free(r);
         }
@@ -94,40 +96,38 @@ private:
     static constexpr std::uint32_t none = ~std::uint32_t{0};
     static constexpr std::size_t largest_block = 32; // pages
 
-    /// Memory for several pages; a page is made in it, and touched, when the one before is used up.
+    /// Memory for several pages, from the system; a page is made in it, and touched, when the one before is
+    /// used up. (From `operator new` it would come with what the C library keeps around aligned memory.)
     class block {
     public:
         explicit block(std::size_t pages)
-            : memory_(::operator new(pages* registration_page::bytes, alignment)), pages_(pages) {}
+            : memory_(::mmap(nullptr, pages * registration_page::bytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
+              pages_(pages) {
+            if (memory_ == MAP_FAILED)
+                throw std::bad_alloc();
+        }
+        block(block&& other) noexcept
+            : memory_(std::exchange(other.memory_, nullptr)), pages_(other.pages_) {}
+        block& operator=(block&&) = delete;
+        ~block() {
+            if (memory_ != nullptr)
+                ::munmap(memory_, pages_ * registration_page::bytes);
+        }
 
         std::size_t pages() const noexcept { return pages_; }
         void* page(std::size_t i) const noexcept {
-            return static_cast<std::byte*>(memory_.get()) + i * registration_page::bytes;
+            return static_cast<std::byte*>(memory_) + i * registration_page::bytes;
         }
 
     private:
-        static constexpr std::align_val_t alignment{registration_page::bytes};
-        struct release {
-            void operator()(void* memory) const noexcept { ::operator delete(memory, alignment); }
-        };
-        std::unique_ptr<void, release> memory_;
+        void* memory_;
         std::size_t pages_;
     };
 
-    // A number, for a list in half the space of a pointer: the page's, and the place in the page.
-    static constexpr std::uint32_t places = 256;
-    static_assert(registration_page::count <= places);
-
-    static std::uint32_t number_of(const registration& r) noexcept {
-        const registration_page& p = registration_page::of(r);
-        return p.number * places + static_cast<std::uint32_t>(&r - p.all);
-    }
-    registration& at(std::uint32_t number) const noexcept { // under lock_
-        return pages_[number / places]->all[number % places];
-    }
     void free(registration& r) noexcept { // under lock_
         r.set_next(free_);
-        free_ = number_of(r);
+        free_ = registration_directory::number_of(r);
     }
 
     void grow() {
@@ -136,9 +136,16 @@ private:
                                                  : std::min(2 * blocks_.back().pages(), largest_block));
             used_of_last_ = 0;
         }
-        pages_.push_back(nullptr);
+        const std::uint32_t number = registration_directory::take();
+        try {
+            pages_.push_back(nullptr);
+        } catch (...) {
+            registration_directory::give_back(number);
+            throw;
+        }
         pages_.back() = ::new (blocks_.back().page(used_of_last_++))
-            registration_page(reactor_, static_cast<std::uint32_t>(pages_.size() - 1));
+            registration_page(reactor_, number);
+        registration_directory::enter(*pages_.back());
         for (std::size_t i = registration_page::count; i-- > 0;)
             free(pages_.back()->all[i]);
     }

@@ -94,15 +94,23 @@ void require_socket(int fd, int type, bool listening, const char* what) {
 
 // --- descriptor ---
 
+descriptor::descriptor(registration& r) noexcept : number_(registration_directory::number_of(r)) {}
+
+registration& descriptor::get() const {
+    if (number_ == none) [[unlikely]]
+        magpie::detail::throw_usage_error("this I/O object is empty: it was moved from or released");
+    return registration_directory::at(number_);
+}
+
 int descriptor::fd() const { return get().fd(); }
 
 descriptor descriptor::share() const {
     get().retain();
-    return descriptor(*registration_);
+    return descriptor(number_);
 }
 
 void descriptor::close() noexcept {
-    registration& r = *registration_;
+    registration& r = registration_directory::at(number_);
     if (!r.release())
         return;
     if (r.is_waited_for())
@@ -124,13 +132,9 @@ int descriptor::release() {
     if (r.is_waited_for())
         magpie::detail::throw_usage_error("an operation still waits on this descriptor: end it first");
     const int fd = r.fd();
-    registration_ = nullptr;
+    number_ = none;
     r.where().remove(r);
     return fd;
-}
-
-void descriptor::throw_empty() {
-    magpie::detail::throw_usage_error("this I/O object is empty: it was moved from or released");
 }
 
 } // namespace magpie::io::detail

@@ -36,6 +36,7 @@ using magpie::io::detail::epoll_reactor;
 using magpie::io::detail::portable_reactor;
 using magpie::io::detail::reactor;
 using magpie::io::detail::registration;
+using magpie::io::detail::registration_directory;
 using steady = std::chrono::steady_clock;
 using test::bytes;
 using test::connected;
@@ -153,6 +154,35 @@ TEST_SUITE("io.reactor") {
     }
 
     TEST_CASE("a registration takes three words") { static_assert(sizeof(registration) == 24); }
+
+    TEST_CASE("a registration is found by its number, whatever reactor and page it is of") {
+        auto one = make_reactor<epoll_reactor>();
+        auto other = make_reactor<epoll_reactor>();
+        std::vector<int> fds;
+        std::vector<registration*> all;
+        for (int i = 0; i < 400; ++i)
+            for (epoll_reactor* const r : {one.get(), other.get()}) {
+                fds.push_back(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+                all.push_back(&r->add(fds.back(), false));
+                CHECK(&all.back()->where() == r);
+            }
+        for (registration* const r : all)
+            CHECK(&registration_directory::at(registration_directory::number_of(*r)) == r);
+        for (registration* const r : all)
+            r->where().remove(*r);
+        for (const int fd : fds)
+            ::close(fd);
+    }
+
+    TEST_CASE("the number of a page comes back") {
+        const auto first = registration_directory::take();
+        const auto second = registration_directory::take();
+        CHECK(first != second);
+        registration_directory::give_back(first);
+        CHECK(registration_directory::take() == first);
+        registration_directory::give_back(second);
+        registration_directory::give_back(first);
+    }
 
     TEST_CASE("what is forgotten of priority and errors is what was seen, and no other descriptor's") {
         auto r = make_reactor<epoll_reactor>();

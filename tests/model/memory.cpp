@@ -9,6 +9,7 @@
 #include <new>
 #include <string>
 #include <sys/mman.h>
+#include <sys/types.h>
 #include <utility>
 
 namespace magpie_model::memory {
@@ -147,3 +148,24 @@ void operator delete(void* p, std::align_val_t a) noexcept {
     magpie_model::memory::give_back(more && p != nullptr ? static_cast<void**>(p)[-1] : p);
 }
 void operator delete(void* p, std::size_t, std::align_val_t a) noexcept { operator delete(p, a); }
+
+// The product's own mappings (pages of registrations) are blocks like others. The names are the linker's.
+extern "C" {
+
+void* __real_mmap(void* at, std::size_t n, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void* p, std::size_t n);
+
+void* __wrap_mmap(void* at, std::size_t n, int protection, int flags, int fd, off_t offset) {
+    if (!magpie_model::memory::counts())
+        return __real_mmap(at, n, protection, flags, fd, offset);
+    return std::memset(::operator new(n, std::align_val_t{4096}), 0, n);
+}
+
+int __wrap_munmap(void* p, std::size_t n) {
+    if (magpie_model::memory::offset(p) < 0)
+        return __real_munmap(p, n);
+    ::operator delete(p, std::align_val_t{4096});
+    return 0;
+}
+
+} // extern "C"

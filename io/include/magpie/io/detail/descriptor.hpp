@@ -10,48 +10,43 @@ namespace magpie::io::detail {
 class reactor;
 class registration;
 
-/// Owns a registered descriptor: one pointer. Closes it at its end.
+/// Owns a registered descriptor: four bytes, for there are as many as connections. Closes it at its end.
 class descriptor {
 public:
     descriptor() noexcept = default;
-    explicit descriptor(registration& r) noexcept : registration_(&r) {}
-    descriptor(descriptor&& other) noexcept
-        : registration_(std::exchange(other.registration_, nullptr)) {}
+    explicit descriptor(registration& r) noexcept;
+    descriptor(descriptor&& other) noexcept : number_(std::exchange(other.number_, none)) {}
     descriptor& operator=(descriptor&& other) noexcept {
-        descriptor old(std::exchange(registration_, std::exchange(other.registration_, nullptr)));
+        descriptor old(std::exchange(number_, std::exchange(other.number_, none)));
         return *this;
     }
     /// Terminates, with a sentence, if an operation waits on it.
     ~descriptor() {
-        if (registration_ != nullptr)
+        if (number_ != none)
             close();
     }
 
-    explicit operator bool() const noexcept { return registration_ != nullptr; }
+    explicit operator bool() const noexcept { return number_ != none; }
 
     /// @throws std::logic_error if it is empty
-    registration& get() const {
-        if (registration_ == nullptr) [[unlikely]]
-            throw_empty();
-        return *registration_;
-    }
+    registration& get() const;
     int fd() const; ///< @throws std::logic_error if it is empty
 
     /// A second owner of the same descriptor, which is closed with the last.
     descriptor share() const;
 
     /// Whether both own the same descriptor.
-    bool same(const descriptor& other) const noexcept { return registration_ == other.registration_; }
+    bool same(const descriptor& other) const noexcept { return number_ == other.number_; }
 
     /// Takes the descriptor out of the reactor and gives it to the caller.
     int release();
 
 private:
-    explicit descriptor(registration* r) noexcept : registration_(r) {}
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+    explicit descriptor(std::uint32_t number) noexcept : number_(number) {}
     void close() noexcept;
-    [[noreturn]] static void throw_empty();
 
-    registration* registration_ = nullptr;
+    std::uint32_t number_ = none; // of its registration
 };
 
 } // namespace magpie::io::detail
