@@ -36,7 +36,7 @@ task<> count(std::atomic<int>& n) {
     co_return;
 }
 
-/// Runs it on each shard, so that each looks at the clock: a thread that sleeps in the kernel sees no jump.
+/// Runs it on each shard, so that each looks at the clock.
 template <class Task>
 void on_each_shard(const magpie::runtime& rt, Task make) {
     // What is spawned from outside goes to each in turn.
