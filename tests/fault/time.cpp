@@ -2,7 +2,6 @@
 
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <cstdarg>
 #include <cstddef>
@@ -13,7 +12,6 @@
 #include <optional>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <tuple>
 
 namespace test {
 
@@ -21,8 +19,6 @@ namespace {
 
 // Relaxed: who has to see a jump is told of it by something else.
 std::atomic<std::int64_t> ahead{0}; // nanoseconds
-
-std::atomic<bool> may_jump{false}; // set before the threads are made that sleep
 
 std::int64_t now_ahead() noexcept { return ahead.load(std::memory_order_relaxed); }
 
@@ -63,35 +59,7 @@ void jump(std::chrono::nanoseconds forward) {
     }
 }
 
-jumping_clock::jumping_clock() noexcept { may_jump.store(true, std::memory_order_relaxed); }
-jumping_clock::~jumping_clock() {
-    may_jump.store(false, std::memory_order_relaxed);
-    ahead.store(0, std::memory_order_relaxed);
-}
-
-namespace {
-
-/// The kernel's sleep, in pieces: between them it sees whether its end has come by a jump.
-template <class Wait>
-long wait_in_pieces(const timespec& at, Wait wait) noexcept {
-    constexpr long piece = 10'000'000;
-    for (;;) {
-        const timespec end = to_kernel(at);
-        timespec soon{};
-        ::clock_gettime(CLOCK_MONOTONIC, &soon);
-        soon.tv_nsec += piece;
-        if (soon.tv_nsec >= 1'000'000'000) {
-            soon.tv_nsec -= 1'000'000'000;
-            ++soon.tv_sec;
-        }
-        const bool last = std::tie(end.tv_sec, end.tv_nsec) <= std::tie(soon.tv_sec, soon.tv_nsec);
-        const long result = wait(last ? end : soon);
-        if (last || result != -1 || errno != ETIMEDOUT)
-            return result;
-    }
-}
-
-} // namespace
+jumping_clock::~jumping_clock() { ahead.store(0, std::memory_order_relaxed); }
 
 } // namespace test
 
@@ -113,10 +81,10 @@ long __wrap_syscall(long number, ...) {
         one = va_arg(list, long);
     va_end(list);
     if (number == SYS_futex && (a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET && a[3] != 0 &&
-        test::may_jump.load(std::memory_order_relaxed))
-        return test::wait_in_pieces(*reinterpret_cast<const timespec*>(a[3]), [&](const timespec& at) {
-            return __real_syscall(number, a[0], a[1], a[2], reinterpret_cast<long>(&at), a[4], a[5]);
-        });
+        test::now_ahead() != 0) {
+        const timespec at = test::to_kernel(*reinterpret_cast<const timespec*>(a[3]));
+        return __real_syscall(number, a[0], a[1], a[2], reinterpret_cast<long>(&at), a[4], a[5]);
+    }
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

@@ -7,14 +7,14 @@
 
 namespace test {
 
-/// Moves the clock forward. Timers go off as they would, and a sleep in a futex ends within some milliseconds, if
-/// a jumping_clock was there when it began.
+/// Moves the clock forward. Timers go off as they would; but a thread that sleeps in a futex until a point of
+/// the clock does not notice, so some event has to come.
 void jump(std::chrono::nanoseconds forward);
 
-/// For as long as it lives the clock may jump; it is put right again at its end.
+/// Puts the clock right again at its end.
 class jumping_clock {
 public:
-    jumping_clock() noexcept;
+    jumping_clock() noexcept = default;
     jumping_clock(const jumping_clock&) = delete;
     ~jumping_clock();
 };

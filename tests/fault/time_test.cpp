@@ -13,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -36,7 +37,7 @@ task<> count(std::atomic<int>& n) {
     co_return;
 }
 
-/// Runs it on each shard, so that each looks at the clock.
+/// Runs it on each shard, so that each looks at the clock: a thread that sleeps in the kernel sees no jump.
 template <class Task>
 void on_each_shard(const magpie::runtime& rt, Task make) {
     // What is spawned from outside goes to each in turn.
@@ -44,13 +45,35 @@ void on_each_shard(const magpie::runtime& rt, Task make) {
         rt.block_on(make());
 }
 
+/// How often a thread has got up, and how many there are: of the runtime that lives.
+std::atomic<std::uint64_t> got_up{0};
+std::atomic<std::uint64_t> threads{0};
+
+/// Whether all workers have lain down. A long time-out counts from when its worker looks at the clock, at the
+/// latest then: behind the jump it would be as late.
+bool all_sleep(const magpie::runtime& rt) {
+    return test::eventually([&] {
+        const std::uint64_t up = got_up.load(std::memory_order_relaxed);
+        std::uint64_t lay_down = 0;
+        for (const magpie::worker_metrics& w : rt.metrics().workers)
+            lay_down += w.parks; // after that look
+        return lay_down ==
+               up + threads.load(
+                        std::memory_order_relaxed); // no threads of its own: one that sits there
+    });
+}
+
 /// On each layout, on its futex and on the reactor.
 template <class F>
 void on_each_driver(F f) {
     for (const bool with_io : {false, true}) {
         CAPTURE(with_io);
-        test::on_each_layout([&](const magpie::runtime_builder& b) {
+        test::on_each_layout([&](magpie::runtime_builder b) {
             const test::jumping_clock at_end;
+            got_up = 0;
+            threads = 0;
+            b.on_thread_unpark([] { got_up.fetch_add(1, std::memory_order_relaxed); });
+            b.on_thread_start([] { threads.fetch_add(1, std::memory_order_relaxed); });
             const magpie::runtime rt = b.build();
             std::optional<magpie::io::tcp_listener> listener;
             if (with_io) {
@@ -128,6 +151,7 @@ TEST_SUITE("fault.time") {
             auto date = rt.spawn(dated(never, waits));
             on_each_shard(rt, [] { return turns(10); });
             CHECK(test::eventually([&] { return ticks == 2 && waits == 6; })); // the first is at once
+            CHECK(all_sleep(rt));
             jump(100 * year);
             on_each_shard(rt, [] { return turns(10); });
             CHECK(test::eventually(
