@@ -36,6 +36,25 @@ task<std::size_t> where() {
     co_return this_shard();
 }
 
+/// Waits until it is cancelled, and says so.
+class tells_of_cancel : public magpie::operation<tells_of_cancel> {
+public:
+    static constexpr magpie::cancel_safety safety = magpie::cancel_safety::safe;
+
+    explicit tells_of_cancel(std::atomic<bool>& cancelled) noexcept : cancelled_(&cancelled) {}
+    bool try_complete() noexcept { return false; }
+    bool publish() noexcept { return true; }
+    void await_resume() noexcept {}
+
+private:
+    magpie::cancel_answer cancel() noexcept override {
+        *cancelled_ = true;
+        return magpie::cancel_answer::quiet;
+    }
+
+    std::atomic<bool>* cancelled_;
+};
+
 /// A function of that many bytes, and a value of as many.
 template <std::size_t Size>
 task<bool> crosses() {
@@ -462,6 +481,88 @@ TEST_SUITE("scheduler.shard") {
             REQUIRE(test::eventually([&] { return begun == 30; }));
         }
         CHECK(begun == 30);
+    }
+
+    TEST_CASE("a task that a closing shard refuses may be revoked at that moment") {
+        std::atomic<int> ready{0};
+        std::atomic<bool> closing{false};
+        std::atomic<bool> refused{false};
+        std::atomic<bool> revoked{false};
+        std::atomic<bool> gone{false};
+        const auto spin_until = [](const std::atomic<bool>& b) {
+            while (!b)
+                std::this_thread::yield();
+        };
+        struct is_dropped { // while the shard refuses the task
+            std::atomic<bool>& refused;
+            std::atomic<bool>& revoked;
+            ~is_dropped() {
+                refused = true;
+                CHECK(test::eventually([this] { return revoked.load(); }));
+            }
+        };
+        struct says_gone {
+            std::atomic<bool>& gone;
+            ~says_gone() { gone = true; }
+        };
+        auto never = [](std::unique_ptr<is_dropped>) -> task<> { co_return; };
+        auto there = [&] {
+            return never(std::unique_ptr<is_dropped>(new is_dropped{refused, revoked}));
+        };
+        auto submits = [&]() -> task<> {
+            const says_gone last{gone};
+            // Dropped, they are cancelled in this order.
+            co_await magpie::select_biased(magpie::may_lose(submit_to(1, there)),
+                                           tells_of_cancel(revoked));
+        };
+        auto keeps_caller = [&](join_handle<> h) -> task<> {
+            for (int i = 0; i < 100; ++i)
+                co_await magpie::yield_now(); // it is under way
+            ++ready;
+            spin_until(refused);
+            h.abort();
+        };
+        // What comes behind that in the same round: so the answer is sent before the shard looks for aborts again,
+        // and that only when the cell has no owner any more.
+        auto calls = [](std::shared_ptr<int> p) -> task<> {
+            auto call = [p] { return *p; };
+            co_await submit_to(1, call);
+        };
+        auto waits = [&](std::shared_ptr<int> p) -> task<> {
+            auto call = [p, &gone] { CHECK(test::eventually([&gone] { return gone.load(); })); };
+            co_await submit_to(1, call);
+        };
+        auto keeps_third = [&]() -> task<> {
+            const auto p = std::make_shared<int>(1);
+            for (int i = 0; i < 100; ++i) {
+                if (i < 20)
+                    magpie::spawn(calls(p)).detach();
+                co_await magpie::yield_now();
+            }
+            magpie::spawn(waits(p)).detach();
+            for (int i = 0; i < 100; ++i)
+                co_await magpie::yield_now();
+            ++ready;
+            spin_until(gone);
+        };
+        auto keeps_target = [&]() -> task<> {
+            ++ready;
+            spin_until(closing);
+            co_return;
+        };
+        auto nothing = []() -> task<> { co_return; };
+        std::optional<runtime> rt(test::thread_per_core(3).build());
+        const auto handle = rt->handle();
+        spawn_on(handle, 1, keeps_target()).detach();
+        REQUIRE(test::eventually([&] { return ready == 1; }));
+        spawn_on(handle, 0, keeps_caller(spawn_on(handle, 0, submits()))).detach();
+        spawn_on(handle, 2, keeps_third()).detach();
+        REQUIRE(test::eventually([&] { return ready == 3; }));
+        std::thread closes([&] { rt.reset(); });
+        REQUIRE(test::eventually([&] { return spawn_on(handle, 1, nothing()).is_finished(); }));
+        closing = true;
+        closes.join();
+        CHECK(revoked);
     }
 
     TEST_CASE("the paused clock waits for messages") {

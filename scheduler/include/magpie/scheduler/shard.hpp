@@ -243,10 +243,19 @@ private:
             reply();
             return;
         }
-        detail::cell& c = *cell_; // from here on its end may be the end of this
-        if (!begin_as(c))
-            c.abort();
+        detail::submitted_cell<value_type>& c = *cell_; // from here on its end may be the end of this
+        if (!may_be_revoked_meanwhile()) {
+            static_cast<void>(begin_as(c)); // it is the caller's turn, who has not revoked it
+            target().adopt(c);
+            return;
+        }
+        // One that a closing shard refuses is over at once, and no abort may be on its way to it. One that is
+        // taken in does not run before this thread is through here.
+        c.retain();
         target().adopt(c);
+        if (!c.has_ended() && !begin_as(c))
+            c.abort();
+        c.release();
     }
 
     // What a plain function needs over there stands together, behind the message: few cache lines.

@@ -50,6 +50,8 @@ protected:
     /// Whether it would go to another thread: if not, a plain function is called at once.
     bool goes_elsewhere() const noexcept { return way_ != way::none; }
     executor& target() const noexcept { return executor_of(to_); }
+    /// Whether it is begun on another thread than the caller's.
+    bool may_be_revoked_meanwhile() const noexcept { return way_ == way::mail; }
 
     /// Sends it there: `begin` or `begin_from_outside` is called. Last touch of the caller's.
     void go() noexcept;
@@ -116,14 +118,19 @@ public:
         this->retain(); // one for the caller
     }
 
+    /// For who has had it adopted, on its shard's thread.
+    bool has_ended() const noexcept { return has_ended_; }
+
 private:
     void end() noexcept override {
+        has_ended_ = true;
         submission& s = submission_;
         this->release(); // the caller has another
         s.task_ended();
     }
 
     submission& submission_;
+    bool has_ended_ = false;
 };
 
 } // namespace magpie::detail
