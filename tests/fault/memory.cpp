@@ -127,6 +127,7 @@ extern "C" {
 
 void* __real__Znwm(std::size_t n);
 void* __real__Znam(std::size_t n);
+void* __real__ZnwmRKSt9nothrow_t(std::size_t n, const std::nothrow_t&) noexcept;
 void* __real__ZnwmSt11align_val_t(std::size_t n, std::align_val_t a);
 void* __real__ZnamSt11align_val_t(std::size_t n, std::align_val_t a);
 
@@ -137,6 +138,9 @@ void* __wrap__Znwm(std::size_t n) {
 void* __wrap__Znam(std::size_t n) {
     test::refuse_by_throwing();
     return __real__Znam(n);
+}
+void* __wrap__ZnwmRKSt9nothrow_t(std::size_t n, const std::nothrow_t& t) noexcept {
+    return test::refused() ? nullptr : __real__ZnwmRKSt9nothrow_t(n, t);
 }
 void* __wrap__ZnwmSt11align_val_t(std::size_t n, std::align_val_t a) {
     test::refuse_by_throwing();
