@@ -28,7 +28,7 @@ def main(program, own):
 
 def compares(program, layouts, services, folder):
     """Each service under the plain load, and one of them under all."""
-    short = ["--quick", "--workers", "2", "--seconds", "0.2", "--repetitions", "1", "--connections", "4"]
+    short = ["--quick", "--workers", "2", "--seconds", "0.5", "--repetitions", "1", "--connections", "4"]
     run(program, *short, "--loads", "plain", "--json", folder / "services.json")
     rows = json.loads((folder / "services.json").read_text())["rows"]
     found = [(row["service"], row["layout"]) for row in rows]
@@ -67,8 +67,8 @@ def look_at(rows):
         check(row["requests_per_s"] > 0 and row["cpu_s_per_million"] > 0, f"nothing was done: {row}")
         check(0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], f"latencies: {row}")
         if row["rate"]:
-            # What it owed when the window began comes there as well. Without a pace it is a hundred times as fast.
-            check(row["requests_per_s"] < 10 * row["rate"], f"faster than it was asked: {row}")
+            # What it owed when the window began comes there as well: so that must not be shorter than a stall may be.
+            check(row["requests_per_s"] < 2 * row["rate"], f"faster than it was asked: {row}")
 
 
 def of_ones_own(program, layouts, folder):
