@@ -23,7 +23,7 @@ using test::held;
 namespace {
 
 /// Runs what is queued in a list, in turns of three operations.
-class listing_executor final : public magpie::executor {
+class listing_executor : public magpie::executor {
 public:
     listing_executor() : executor(3) {}
 
@@ -49,40 +49,27 @@ private:
 };
 
 /// The same for pinned strands, which are woken through an inbox by other threads.
-class pinned_listing_executor final : public magpie::executor {
+class pinned_listing_executor final : public listing_executor {
 public:
-    pinned_listing_executor()
-        : executor(3), before_(std::exchange(magpie::detail::this_thread().home, this)) {
+    pinned_listing_executor() : before_(std::exchange(magpie::detail::this_thread().home, this)) {
         set_pinned();
     }
     ~pinned_listing_executor() { magpie::detail::this_thread().home = before_; }
 
     void run() {
-        for (;;) {
+        do
             receive();
-            if (queued_.is_empty())
-                return;
-            queued_.pop()->run_turn();
-        }
+        while (listing_executor::run() > 0);
     }
     void receive() {
         inbox_.take_all([](magpie::detail::parcel p) { magpie::strand::receive(p); });
     }
 
 private:
-    void schedule(magpie::strand& s, placement) noexcept override { queued_.push(s); }
-    void adopt(magpie::detail::cell& c) noexcept override {
-        c.id = ++last_id_;
-        queued_.push(c);
-    }
-    bool enroll(magpie::detail::cell&) noexcept override { return true; }
-    void retire(magpie::detail::cell&) noexcept override {}
     void send(magpie::detail::parcel p) noexcept override { static_cast<void>(inbox_.put(p)); }
 
     const magpie::executor* const before_;
-    strand_list queued_;
     magpie::detail::inbox inbox_;
-    std::uint64_t last_id_ = 0;
 };
 
 magpie::task<> log_after(test::held& h, std::vector<int>& log, int n) {
