@@ -19,6 +19,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -58,11 +59,13 @@ public:
                 magpie::detail::drive_until_finished(
                     *magpie::detail::group_access::get(runtime_.handle()), root);
             });
-        const bool ended = test::eventually([&] {
+        const auto over = [&] {
             if (ex != nullptr)
                 ex->run_until_idle();
             return root.is_finished();
-        });
+        };
+        // All of a case: the two sides may have to wait for each other, and for a core, a thousand times.
+        const bool ended = test::eventually(over, std::chrono::minutes(5));
         if (!ended)
             root.abort();
         if (lent_.joinable())

@@ -9,8 +9,8 @@ namespace test {
 
 /// Whether `done()` becomes true. What never does fails after half a minute, and does not hang.
 template <class F>
-bool eventually(F done) {
-    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+bool eventually(F done, std::chrono::seconds most = std::chrono::seconds(30)) {
+    const auto limit = std::chrono::steady_clock::now() + most;
     while (!done()) {
         if (std::chrono::steady_clock::now() > limit)
             return false;
@@ -18,6 +18,17 @@ bool eventually(F done) {
     }
     return true;
 }
+
+/// For a loop that goes on until something has come that only the order decides in which threads get a core: a
+/// minute, behind which it is a failure.
+class patience {
+public:
+    bool is_over() const { return std::chrono::steady_clock::now() > limit_; }
+
+private:
+    const std::chrono::steady_clock::time_point limit_ = std::chrono::steady_clock::now() +
+                                                         std::chrono::minutes(1);
+};
 
 /// Whether the task comes to its end.
 template <class T>

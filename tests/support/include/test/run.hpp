@@ -19,7 +19,7 @@ public:
     virtual ~layout_runtime() = default;
     virtual magpie::executor& executor() = 0;
     /// Waits until the task has ended, and runs what `ex` has meanwhile, if there is one.
-    /// @throws std::runtime_error if it does not end in half a minute
+    /// @throws std::runtime_error if it does not end in five minutes
     virtual void drive(const magpie::abort_handle& root, manual_executor* ex) = 0;
 };
 /// Makes one, as support/layouts.cpp says; null: no layout is asked for.
