@@ -367,22 +367,26 @@ TEST_SUITE("scheduler.scheduling") {
         const runtime rt = test::multi_thread(4).build();
         auto waiter = [](event& e) -> task<> { co_await e.wait(); };
         auto h = rt.spawn(waiter(never));
-        // Half a second in which nothing is to be done.
         const auto used = [] {
             timespec t{};
             clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
             return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
         };
+        const auto parks = [&] {
+            std::uint64_t n = 0;
+            for (const auto& w : rt.metrics().workers)
+                n += w.parks;
+            return n;
+        };
         auto sleep = []() -> task<> { co_await magpie::sleep_for(500ms); };
-        rt.block_on(sleep()); // until all have lain down for good
-        const auto before = used();
-        rt.block_on(sleep());
-        CHECK(used() - before < 100ms);
-        const auto m = rt.metrics();
-        std::uint64_t parks = 0;
-        for (const auto& w : m.workers)
-            parks += w.parks;
-        CHECK(parks < 200);
+        // From some moment on there is nothing to do in half a second but for that sleep. A processor that is
+        // taken from a thread, by whoever runs this machine, may count as used.
+        CHECK(eventually([&] {
+            const auto used_before = used();
+            const std::uint64_t parks_before = parks();
+            rt.block_on(sleep());
+            return used() - used_before < 100ms && parks() - parks_before < 100;
+        }));
         h.detach();
     }
 
