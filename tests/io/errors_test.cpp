@@ -280,9 +280,9 @@ TEST_SUITE("io.errors") {
     TEST_CASE("peer that never reads x read that waits, with a user timeout: timed_out") {
         test::run_on_each_layout([]() -> magpie::task<> {
             auto pair = co_await connected();
-            pair.here.set_user_timeout(50ms);
             const std::string much(1 << 16, 'x');
             while (pair.here.try_write(bytes(much))) {}
+            pair.here.set_user_timeout(50ms); // not before, or a write might be told
             std::array<std::byte, 64> buffer;
             const auto error = co_await error_of(pair.here.read(buffer));
             CHECK(error == magpie::errc::timed_out);
