@@ -307,7 +307,8 @@ TEST_SUITE("io.resolve") {
 
     TEST_CASE("connecting by name is dropped in the lookup, and in the attempt") {
         slow::reset();
-        const std::size_t before = test::open_descriptors();
+        // Of a runtime that was given up above, descriptors of other kinds may be open yet.
+        const std::size_t before = test::open_streams();
         {
             const other_lookup slowly(&slow::look_up);
             test::run_on_one_thread([]() -> magpie::task<> {
@@ -332,7 +333,7 @@ TEST_SUITE("io.resolve") {
                 CHECK_MESSAGE(false, "the backlog was never full");
             }());
         }
-        CHECK(test::are_open_again(before));
+        CHECK(test::eventually([&] { return test::open_streams() == before; }));
     }
 
     TEST_CASE("binding by name, and binding the first address that can be bound") {
