@@ -354,6 +354,10 @@ TEST_SUITE("io.signal") {
         {
             std::atomic<bool> stop{false};
             const magpie::runtime rt = test::multi_thread(2).build();
+            {
+                const auto in = rt.enter();
+                const signals first{SIGUSR1}; // from here on it ends nobody
+            }
             std::thread sender([&] {
                 while (!stop)
                     send(SIGUSR1);
