@@ -67,12 +67,15 @@ task<> queues() {
         const auto sent = co_await to.send(std::move(name)); // waits while the channel is full
         expect(static_cast<bool>(sent), "somebody receives");
     };
+    std::vector<magpie::join_handle<>> senders;
     for (const char* name : {"one", "two", "three"})
-        magpie::spawn(sends(tx, name)).detach();
+        senders.push_back(magpie::spawn(sends(tx, name)));
     for (int i = 0; i < 3; ++i) {
         const std::optional<std::string> name = co_await rx.recv();
         expect(name.has_value(), "all three arrive");
     }
+    for (auto& s : senders)
+        co_await s; // and its copy has gone
 
     // Without a wait, and with one that is bounded.
     expect(static_cast<bool>(tx.try_send("a")), "there is room");
