@@ -113,8 +113,11 @@ public:
         while (!has_ended()) {
             auto wake = now_ + std::chrono::milliseconds(10); // to see the end in time
             if (is_open()) {
-                for (; intended(begun_) <= now_; ++begun_)
+                for (; intended(begun_) <= now_; ++begun_) {
                     begin_batch(choose(), intended(begun_));
+                    if (is_in_window(intended(begun_)))
+                        note_measured(); // answered or not
+                }
                 wake = std::min(wake, intended(begun_));
             }
             wait(wake);
@@ -134,6 +137,8 @@ private:
         return at >= load_.window_begin_.load(std::memory_order_relaxed) &&
                at < load_.window_end_.load(std::memory_order_relaxed);
     }
+
+    void note_measured() noexcept { load_.measured_.store(true, std::memory_order_relaxed); }
 
     clock::time_point intended(std::uint64_t batch) const {
         const std::chrono::duration<double> after(static_cast<double>(batch * options_.pipeline) /
@@ -238,8 +243,10 @@ private:
         connection& c = connections_[index];
         batch& b = c.under_way.front();
         const auto at = is_open() ? b.begun : now_; // what is slow must not hide behind the end
-        if (is_in_window(at))
+        if (is_in_window(at)) {
             result_.latencies.add(now_ - b.begun);
+            note_measured();
+        }
         if (!ended_)
             load_.answered_.store(load_.answered_.load(std::memory_order_relaxed) + 1,
                                   std::memory_order_relaxed);

@@ -65,6 +65,8 @@ public:
 
     /// How many requests were answered so far; for other threads.
     std::uint64_t answered() const noexcept { return answered_.load(std::memory_order_relaxed); }
+    /// Whether there will be a latency of the window; for other threads.
+    bool has_measured() const noexcept { return measured_.load(std::memory_order_relaxed); }
 
 private:
     class engine;
@@ -78,6 +80,7 @@ private:
     std::uint64_t seed_;
     // All relaxed: they are counters and times, and nothing is read on account of them.
     std::atomic<std::uint64_t> answered_{0};
+    std::atomic<bool> measured_{false};
     std::atomic<ticks> window_begin_{std::numeric_limits<ticks>::max()};
     std::atomic<ticks> window_end_{std::numeric_limits<ticks>::max()};
 };

@@ -58,6 +58,11 @@ public:
         return sum;
     }
 
+    bool has_measured() const {
+        return std::any_of(loads_.begin(), loads_.end(),
+                           [](const auto& l) { return l->has_measured(); });
+    }
+
     load_result result() {
         join();
         load_result sum;
@@ -126,7 +131,7 @@ run measure(const compared& service, const std::string& layout, std::size_t work
     const auto measured_from = clock::now();
     watch_until(measured_from + options.window);
     // On a machine that does much else nothing may have been done yet; a service that hangs is told from that.
-    while (load.answered() == answered_before &&
+    while ((load.answered() == answered_before || !load.has_measured()) &&
            clock::now() < measured_from + options.window + std::chrono::seconds(30))
         watch_until(clock::now() + std::chrono::milliseconds(100));
     const double answered = static_cast<double>(load.answered() - answered_before);
