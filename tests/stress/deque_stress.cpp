@@ -129,6 +129,8 @@ TEST_SUITE("stress.deque") {
                         see(s);
                     else if (strand* const stolen = queues[(w + 1) % workers].steal_into(queues[w]))
                         see(stolen);
+                    else
+                        std::this_thread::yield(); // to who has the rest
                     if (next % 7 == 0)
                         if (strand* const s = queues[w].pop())
                             see(s);

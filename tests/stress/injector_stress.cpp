@@ -58,6 +58,8 @@ TEST_SUITE("stress.injector") {
                         taken[t].push_back(bare_strand::number_of(*s));
                     }
                     left.fetch_sub(n, std::memory_order_relaxed);
+                    if (n == 0)
+                        std::this_thread::yield(); // to who pushes
                 }
             });
         for (auto& t : threads)

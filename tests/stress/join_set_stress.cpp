@@ -142,8 +142,10 @@ TEST_SUITE("stress.join_set") {
             co_return got + static_cast<int>(rest.size());
         };
         auto h = ex.spawn(main());
-        while (!h.is_finished())
+        while (!h.is_finished()) {
             ex.advance(std::chrono::nanoseconds(1));
+            std::this_thread::yield(); // not all of the only core
+        }
         CHECK(h.blocking_join() == n);
         CHECK(counted::alive.load() == 0);
     }
@@ -195,8 +197,10 @@ TEST_SUITE("stress.join_set") {
                 CHECK_FALSE(set.full());
             };
             auto h = ex.spawn(main(spawned, joined, running, most, spawns, joins, run));
-            while (!h.is_finished())
+            while (!h.is_finished()) {
                 ex.advance(std::chrono::nanoseconds(1));
+                std::this_thread::yield(); // as above
+            }
             h.blocking_join();
         }
         CHECK(spawned == joined);
