@@ -57,9 +57,10 @@ bool all_sleep(const magpie::runtime& rt) {
         std::uint64_t lay_down = 0;
         for (const magpie::worker_metrics& w : rt.metrics().workers)
             lay_down += w.parks; // after that look
-        return lay_down ==
-               up + threads.load(
-                        std::memory_order_relaxed); // no threads of its own: one that sits there
+        // No threads of its own: one that sits there.
+        const bool all = lay_down == up + threads.load(std::memory_order_relaxed);
+        // One that got up and lay down again meanwhile would be counted for one that is up.
+        return all && got_up.load(std::memory_order_relaxed) == up;
     });
 }
 
