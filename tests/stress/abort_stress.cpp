@@ -242,14 +242,18 @@ TEST_SUITE("stress.abort") {
                 });
                 std::minstd_rand random(9); // NOLINT: the same each time
                 missed_before = missed();
-                // Longer if no time has run out meanwhile: the clock's thread may have had no core.
-                const test::patience patience;
-                for (; added < adds || (missed() == missed_before && !patience.is_over()); ++added) {
+                const auto add = [&] {
                     permits& p = sources[random() % tasks];
                     while (p.left() > 1) // no faster than they are taken
                         std::this_thread::yield();
                     p.add();
-                }
+                };
+                for (; added < adds; ++added)
+                    add();
+                // Longer if no time has run out meanwhile: the clock's thread may have had no core.
+                for (const test::patience patience; missed() == missed_before && !patience.is_over();
+                     ++added)
+                    add();
                 for (auto& h : handles)
                     h.abort();
                 for (auto& h : handles)
