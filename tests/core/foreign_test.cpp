@@ -434,10 +434,10 @@ TEST_SUITE("core.foreign") {
 
     TEST_CASE("in a timeout, unconstrained, and in a loop") {
         auto f = []() -> task<int> {
-            const std::optional<int> a = co_await magpie::timeout(1s, foreign::at_once());
+            const std::optional<int> a = co_await magpie::timeout(1h, foreign::at_once());
             const int b = co_await magpie::unconstrained(foreign::at_once());
             foreign::at_once named;
-            const std::optional<int> c = co_await magpie::timeout(1s, named);
+            const std::optional<int> c = co_await magpie::timeout(1h, named);
             co_return a.value_or(0) + b + c.value_or(0);
         };
         CHECK(test::run(f()) == 15);
@@ -448,7 +448,7 @@ TEST_SUITE("core.foreign") {
         auto f = []() -> task<std::string> {
             std::string text = "text";
             std::optional<std::string> got = co_await magpie::timeout(
-                1s, gives<std::string, false>(std::move(text)));
+                1h, gives<std::string, false>(std::move(text)));
             co_return got.value_or("nothing");
         };
         CHECK(test::run(f()) == "text");
