@@ -146,7 +146,7 @@ TEST_SUITE("io.lifecycle") {
             std::vector<join_handle<>> load;
             for (int i = 0; i < 4; ++i)
                 load.push_back(rt.spawn(never_idle(stop)));
-            rt.block_on(test::within_half_a_minute([](std::atomic<bool>& end) -> task<> {
+            rt.block_on(test::within_five_minutes([](std::atomic<bool>& end) -> task<> {
                 auto p = co_await test::connected();
                 auto server = magpie::spawn(echo(std::move(p.there)));
                 for (int i = 0; i < 50; ++i) {

@@ -348,7 +348,7 @@ TEST_SUITE("io.reactor") {
             co_return test::eventually([&] { return d.load(); }); // blocks its worker
         }(stuck, done));
         REQUIRE(test::eventually([&] { return stuck.load(); }));
-        rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
+        rt.block_on(test::within_five_minutes([]() -> magpie::task<> {
             auto pair = co_await connected();
             auto server = magpie::spawn(answer(std::move(pair.there), 200));
             co_await ask(pair.here, 200);
@@ -367,10 +367,10 @@ TEST_SUITE("io.reactor") {
                 const auto in = rt.enter(); // a plain thread installs it
                 async_fd fd(p.take());
                 CHECK(test::write_fd(p.there(), "x"));
-                rt.block_on(test::within_half_a_minute(wait_readable(fd)));
+                rt.block_on(test::within_five_minutes(wait_readable(fd)));
             }
             REQUIRE(test::ends(sleeper));
-            rt.block_on(test::within_half_a_minute(
+            rt.block_on(test::within_five_minutes(
                 []() -> magpie::task<> { co_await magpie::sleep_for(1ms); }()));
             sleeper.detach();
         }
@@ -400,7 +400,7 @@ TEST_SUITE("io.reactor") {
             t = std::move(pair.there);
         }(here, there));
         auto server = first.spawn(answer(std::move(there), 100));
-        second.block_on(test::within_half_a_minute(ask(here, 100)));
+        second.block_on(test::within_five_minutes(ask(here, 100)));
         server.blocking_join();
     }
 

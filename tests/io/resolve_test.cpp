@@ -205,7 +205,7 @@ TEST_SUITE("io.resolve") {
         const other_lookup slowly(&slow::look_up);
         {
             const magpie::runtime rt = test::current_thread().max_blocking_threads(1).build();
-            rt.block_on(test::within_half_a_minute([]() -> magpie::task<> {
+            rt.block_on(test::within_five_minutes([]() -> magpie::task<> {
                 auto first = magpie::spawn(resolve_slowly());
                 while (slow::begun == 0)
                     co_await magpie::yield_now();
